@@ -1,0 +1,115 @@
+//! Signals taken by asking for them (sigtimedwait), so that no code ever runs inside a handler.
+
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use crate::{Errno, Result, SysError};
+
+/// A set of signals, blocked in this thread and in every thread and (until exec) process made after.
+pub struct Signals(libc::sigset_t);
+
+/// A signal taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caught {
+    /// Its number.
+    pub signal: i32,
+    /// Sent by the kernel itself: a key on the terminal, a child's end. Everyone in the foreground got it too.
+    pub from_kernel: bool,
+}
+
+pub use libc::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+
+impl std::fmt::Debug for Signals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signals")
+    }
+}
+
+impl Signals {
+    /// Blocks `signals`. Call before the first thread is made.
+    pub fn block(signals: &[i32]) -> Result<Signals> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset writes the whole set that it is given; the pointer is to our own local.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: sigemptyset, above, made it whole; it cannot fail with a valid pointer.
+        let mut set = unsafe { set.assume_init() };
+        for &signal in signals {
+            // SAFETY: a whole set of our own; a number that is no signal is answered with an error.
+            if unsafe { libc::sigaddset(&mut set, signal) } != 0 {
+                return Err(SysError::new("sigaddset", Errno::INVAL));
+            }
+        }
+        // SAFETY: a whole set; the third argument may be null.
+        let code = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+        if code == 0 {
+            Ok(Signals(set))
+        } else {
+            Err(SysError::new("pthread_sigmask", Errno::from_raw_os_error(code)))
+        }
+    }
+
+    /// Waits for the next one.
+    pub fn next(&self) -> Result<Caught> {
+        loop {
+            if let Some(caught) = self.next_within(Duration::from_secs(3600))? {
+                return Ok(caught);
+            }
+        }
+    }
+
+    /// Waits for the next one, at most `limit` (begun anew when a handler of somebody else interrupts).
+    pub fn next_within(&self, limit: Duration) -> Result<Option<Caught>> {
+        let seconds = libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX);
+        let timeout = libc::timespec { tv_sec: seconds, tv_nsec: limit.subsec_nanos().into() };
+        loop {
+            let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
+            // SAFETY: a whole set and a whole timespec; `info` is filled when the answer is above 0.
+            let signal = unsafe { libc::sigtimedwait(&self.0, info.as_mut_ptr(), &timeout) };
+            if signal > 0 {
+                // SAFETY: filled by sigtimedwait, which succeeded.
+                let info = unsafe { info.assume_init() };
+                return Ok(Some(Caught { signal, from_kernel: info.si_code > 0 }));
+            }
+            match Errno::from_io_error(&std::io::Error::last_os_error()) {
+                Some(Errno::AGAIN) => return Ok(None),
+                Some(Errno::INTR) => {}
+                errno => return Err(SysError::new("sigtimedwait", errno.unwrap_or(Errno::IO))),
+            }
+        }
+    }
+}
+
+/// The name without `SIG`, for messages.
+pub fn name(signal: i32) -> String {
+    let known = [
+        (libc::SIGHUP, "HUP"),
+        (libc::SIGINT, "INT"),
+        (libc::SIGQUIT, "QUIT"),
+        (libc::SIGABRT, "ABRT"),
+        (libc::SIGKILL, "KILL"),
+        (libc::SIGSEGV, "SEGV"),
+        (libc::SIGBUS, "BUS"),
+        (libc::SIGPIPE, "PIPE"),
+        (libc::SIGTERM, "TERM"),
+    ];
+    let found = known.iter().find(|(number, _)| *number == signal);
+    found.map_or_else(|| signal.to_string(), |(_, name)| (*name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_signal_is_taken_by_asking() {
+        std::thread::spawn(|| {
+            let signals = Signals::block(&[libc::SIGUSR2]).unwrap();
+            // SAFETY: raise sends to this very thread, in which the signal is blocked.
+            unsafe { libc::raise(libc::SIGUSR2) };
+            let caught = signals.next().unwrap();
+            assert_eq!(caught, Caught { signal: libc::SIGUSR2, from_kernel: false });
+        })
+        .join()
+        .unwrap();
+    }
+}
