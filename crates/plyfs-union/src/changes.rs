@@ -1,0 +1,180 @@
+//! What the writable branches change against the branches below: `plyfs diff`, `plyfs try`.
+//!
+//! Compares the union with a union of its read-only branches, but only where a writable branch has something: the
+//! cost is that of the changes, not of the trees.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use plyfs_sys::{Kind, Leaf};
+
+use crate::error::Result;
+use crate::nodes::Node;
+use crate::resolve::{BranchIdx, Resolved};
+use crate::spec::MountSpec;
+use crate::union::{Union, index};
+
+/// One difference, as `docker diff` prints them.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// A, C or D.
+    pub kind: ChangeKind,
+    /// Absolute within the union.
+    pub path: PathBuf,
+    /// The type after the change, or of what is gone.
+    pub file: Kind,
+    /// Bytes of a regular file after the change (A, C), or of what is gone (D); else 0.
+    pub size: u64,
+}
+
+/// The letter of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Not there before.
+    Added,
+    /// There before, and different in content or attributes; a directory also if anything in it is.
+    Changed,
+    /// Gone.
+    Deleted,
+}
+
+/// A name on one side: what it is and its node.
+struct Side<'a> {
+    union: &'a Union,
+    node: Arc<Node>,
+}
+
+impl Drop for Side<'_> {
+    fn drop(&mut self) {
+        self.union.nodes.put(&self.node, 1);
+    }
+}
+
+struct Walk<'a> {
+    union: &'a Union,
+    /// Positions of the read-only branches in the whole stack.
+    lower: Vec<BranchIdx>,
+    each: &'a mut dyn FnMut(Change),
+}
+
+impl Union {
+    /// Tells every change, sorted by path.
+    pub fn changes(&self, each: &mut dyn FnMut(Change)) -> Result<()> {
+        let lower: Vec<BranchIdx> =
+            self.stack.branches.iter().filter(|b| !b.writable).map(|b| b.index).collect();
+        let specs = lower.iter().map(|&b| {
+            let branch = self.stack.branch(b);
+            crate::spec::BranchSpec { path: branch.path.clone(), ..branch.spec().clone() }
+        });
+        let spec = MountSpec { branches: specs.collect(), allow_nested_upper: true, ..MountSpec::default() };
+        let below = if lower.is_empty() { None } else { Some(Union::open(&spec)?) };
+        let mut all = Vec::new();
+        let mut collect = |change| all.push(change);
+        let mut walk = Walk { union: self, lower, each: &mut collect };
+        let new = Side { union: self, node: self.root.clone() };
+        new.node.refer();
+        let old = below.as_ref().map(|below| Side { union: below, node: below.root.clone() });
+        if let Some(old) = &old {
+            old.node.refer();
+        }
+        walk.compare(Path::new("/"), &new, old.as_ref())?;
+        drop(old);
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        all.into_iter().for_each(each);
+        Ok(())
+    }
+}
+
+impl Walk<'_> {
+    /// `true` if anything in the directory differs.
+    fn compare(&mut self, path: &Path, new: &Side<'_>, old: Option<&Side<'_>>) -> Result<bool> {
+        let mut changed = false;
+        for (name, resolved) in lines(new)? {
+            let before = old.map(|old| child(old, &name)).transpose()?.flatten();
+            changed |= self.compare_name(&path.join(name.as_os_str()), new, &name, &resolved, before)?;
+        }
+        let Some(old) = old else { return Ok(changed) };
+        for (name, resolved) in lines(old)? {
+            let gone = index(&*new.union.listed(&new.node)?)?.resolved(name.as_os_str()).is_none();
+            if gone {
+                let size = size_of(old, &name, resolved.kind)?;
+                let path = path.join(name.as_os_str());
+                (self.each)(Change { kind: ChangeKind::Deleted, path, file: resolved.kind, size });
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
+    fn compare_name(
+        &mut self,
+        path: &Path,
+        parent: &Side<'_>,
+        name: &Leaf,
+        now: &Resolved,
+        before: Option<(Resolved, Side<'_>)>,
+    ) -> Result<bool> {
+        let untouched = before.as_ref().is_some_and(|(old, _)| self.is_same(now, old));
+        if untouched {
+            return Ok(false);
+        }
+        let Some((_, new)) = child(parent, name)? else { return Ok(false) };
+        let same_kind = before.as_ref().filter(|(old, _)| old.kind == now.kind);
+        let inside =
+            if now.kind.is_dir() { self.compare(path, &new, same_kind.map(|(_, old)| old))? } else { false };
+        let kind = match (&before, now.kind) {
+            (None, _) => ChangeKind::Added,
+            (Some((old, old_side)), Kind::Dir) if old.kind.is_dir() => {
+                if !inside && !attributes_differ(&new, old_side)? {
+                    return Ok(false);
+                }
+                ChangeKind::Changed
+            }
+            (Some(_), _) => ChangeKind::Changed,
+        };
+        let size = size_of(parent, name, now.kind)?;
+        (self.each)(Change { kind, path: path.to_owned(), file: now.kind, size });
+        Ok(true)
+    }
+
+    /// Served by the same object of the same read-only branches.
+    fn is_same(&self, now: &Resolved, old: &Resolved) -> bool {
+        let original = |branch: BranchIdx| self.lower.get(usize::from(branch)).copied();
+        let dirs = || {
+            now.dirs.len() == old.dirs.len()
+                && now.dirs.iter().zip(&old.dirs).all(|(a, b)| Some(a.0) == original(b.0) && a.1 == b.1)
+        };
+        !self.union.stack.writable(now.branch)
+            && Some(now.branch) == original(old.branch)
+            && now.ino == old.ino
+            && dirs()
+    }
+}
+
+type Line = (Leaf, Resolved);
+
+fn lines(side: &Side<'_>) -> Result<Vec<Line>> {
+    let state = side.union.listed(&side.node)?;
+    let index = index(&state)?;
+    Ok(index.visible().map(|(name, resolved)| (name.clone(), resolved)).collect())
+}
+
+fn child<'a>(side: &Side<'a>, name: &Leaf) -> Result<Option<(Resolved, Side<'a>)>> {
+    let resolved = index(&*side.union.listed(&side.node)?)?.resolved(name.as_os_str());
+    let Some(resolved) = resolved else { return Ok(None) };
+    let node = side.union.grab_child(&side.node, name)?;
+    Ok(node.map(|node| (resolved, Side { union: side.union, node })))
+}
+
+fn size_of(parent: &Side<'_>, name: &Leaf, kind: Kind) -> Result<u64> {
+    if kind != Kind::File {
+        return Ok(0);
+    }
+    let Some((_, side)) = child(parent, name)? else { return Ok(0) };
+    Ok(side.union.spot(&side.node)?.1.size)
+}
+
+fn attributes_differ(new: &Side<'_>, old: &Side<'_>) -> Result<bool> {
+    let (a, b) = (new.union.spot(&new.node)?.1, old.union.spot(&old.node)?.1);
+    Ok((a.perm, a.uid, a.gid) != (b.perm, b.uid, b.gid))
+}

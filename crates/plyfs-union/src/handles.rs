@@ -1,0 +1,75 @@
+//! Open files and directories.
+//!
+//! A file handle has one descriptor. After a copy-up its next use opens the copy: a descriptor opened before sees
+//! what is written after it (aufs.5; overlayfs does not).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use smallvec::SmallVec;
+
+use crate::attr::{DirEntry, Fh};
+use crate::error::{Error, Result};
+use crate::nodes::Node;
+
+/// Handles by number.
+#[derive(Debug)]
+pub(crate) struct Handles<T> {
+    open: RwLock<HashMap<u64, Arc<T>>>,
+    next: AtomicU64,
+}
+
+impl<T> Default for Handles<T> {
+    fn default() -> Handles<T> {
+        Handles { open: RwLock::default(), next: AtomicU64::new(1) }
+    }
+}
+
+impl<T> Handles<T> {
+    pub(crate) fn insert(&self, handle: T) -> Fh {
+        let fh = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open.write().insert(fh, Arc::new(handle));
+        Fh(fh)
+    }
+
+    pub(crate) fn get(&self, fh: Fh) -> Result<Arc<T>> {
+        self.open.read().get(&fh.0).cloned().ok_or(Error::BadHandle)
+    }
+
+    pub(crate) fn remove(&self, fh: Fh) -> Option<Arc<T>> {
+        self.open.write().remove(&fh.0)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.read().len()
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(crate) struct FileHandle {
+    pub(crate) node: Arc<Node>,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) backing: RwLock<Backing>,
+}
+
+/// The branch's file behind a handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Backing {
+    pub(crate) file: Arc<File>,
+    /// The node's generation when it was opened: an older one than the node's means it was copied up since.
+    pub(crate) generation: u64,
+    /// The descriptor may be written through (it is on a writable branch).
+    pub(crate) writable: bool,
+}
+
+/// An open directory: the listing as it was when opened or rewound.
+#[derive(Debug)]
+pub(crate) struct DirHandle {
+    pub(crate) node: Arc<Node>,
+    pub(crate) entries: RwLock<SmallVec<[DirEntry; 0]>>,
+}

@@ -1,0 +1,148 @@
+//! `Index`: one directory of the union, merged once (design D6): every name with what each branch has under it.
+//!
+//! A lookup is one probe; a miss asks no branch. The index is kept right by the operations themselves, under the
+//! directory's lock. Filling it from the branches: `look.rs`.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::ffi::OsStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use plyfs_sys::{Kind, Leaf};
+
+use crate::attr::Ino;
+use crate::resolve::{BranchIdx, Found, Resolved, Seen, Sightings, resolve, update};
+
+/// One name.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    pub(crate) seen: Sightings,
+    /// The node last known under this name; 0 for none. May name a node that is gone.
+    node: AtomicU64,
+}
+
+impl Line {
+    pub(crate) fn node(&self) -> Option<Ino> {
+        match self.node.load(Ordering::Acquire) {
+            0 => None,
+            ino => Some(Ino(ino)),
+        }
+    }
+
+    /// Replaces the remembered node unless somebody else did since `old` was read.
+    pub(crate) fn remember(&self, old: Option<Ino>, new: Ino) -> Result<(), Ino> {
+        let old = old.map_or(0, |ino| ino.0);
+        match self.node.compare_exchange(old, new.0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(other) => Err(Ino(other)),
+        }
+    }
+}
+
+/// All names of one directory.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    lines: HashMap<Leaf, Line>,
+    /// Visible subdirectories: the directory's link count is two more (POSIX).
+    subdirs: u32,
+}
+
+impl Index {
+    pub(crate) fn line(&self, name: &OsStr) -> Option<&Line> {
+        self.lines.get(name)
+    }
+
+    /// What each branch has under `name`.
+    pub(crate) fn seen(&self, name: &OsStr) -> &[Seen] {
+        self.lines.get(name).map_or(&[], |line| &line.seen)
+    }
+
+    pub(crate) fn resolved(&self, name: &OsStr) -> Option<Resolved> {
+        resolve(self.seen(name))
+    }
+
+    /// Visible names with their answers, in no order.
+    pub(crate) fn visible(&self) -> impl Iterator<Item = (&Leaf, Resolved)> {
+        self.lines.iter().filter_map(|(name, line)| resolve(&line.seen).map(|r| (name, r)))
+    }
+
+    /// Does nothing show?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.visible().next().is_none()
+    }
+
+    pub(crate) fn subdirs(&self) -> u32 {
+        self.subdirs
+    }
+
+    /// While filling: branches come top first.
+    pub(crate) fn add(&mut self, name: Leaf, branch: BranchIdx, change: impl FnOnce(&mut Seen)) {
+        update(&mut self.lines.entry(name).or_default().seen, branch, change);
+    }
+
+    /// After filling.
+    pub(crate) fn filled(&mut self) {
+        self.lines.retain(|_, line| !line.seen.is_empty());
+        self.subdirs = self.visible().filter(|(_, r)| r.kind == Kind::Dir).count() as u32;
+    }
+
+    /// Tells the index what an operation did to `name` on `branch`.
+    pub(crate) fn change(&mut self, name: &Leaf, branch: BranchIdx, change: impl FnOnce(&mut Seen)) {
+        let mut slot = match self.lines.entry(name.clone()) {
+            Slot::Occupied(slot) => slot,
+            Slot::Vacant(slot) => slot.insert_entry(Line::default()),
+        };
+        let was_dir = is_dir(&slot.get().seen);
+        update(&mut slot.get_mut().seen, branch, change);
+        let is_dir = is_dir(&slot.get().seen);
+        if slot.get().seen.is_empty() {
+            slot.remove();
+        }
+        self.subdirs = self.subdirs + u32::from(is_dir) - u32::from(was_dir);
+    }
+
+    /// The name now means another node (or, with `None`, none that is known).
+    pub(crate) fn set_node(&mut self, name: &OsStr, node: Option<Ino>) {
+        if let Some(line) = self.lines.get_mut(name) {
+            line.node = AtomicU64::new(node.map_or(0, |ino| ino.0));
+        }
+    }
+}
+
+fn is_dir(seen: &[Seen]) -> bool {
+    resolve(seen).is_some_and(|r| r.kind == Kind::Dir)
+}
+
+/// The entry `found` on a branch, in the words of [`Index::change`].
+pub(crate) fn put(kind: Kind, ino: u64) -> impl FnOnce(&mut Seen) {
+    move |seen| seen.found = Some(Found { kind, ino })
+}
+
+/// The entry is gone.
+pub(crate) fn take(seen: &mut Seen) {
+    seen.found = None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subdirs_are_counted_through_changes() {
+        let name = Leaf::new(OsStr::new("d")).unwrap();
+        let mut index = Index::default();
+        index.add(name.clone(), 1, put(Kind::Dir, 7));
+        index.filled();
+        assert_eq!(index.subdirs(), 1);
+        index.change(&name, 0, |seen| seen.whiteout = true);
+        assert_eq!(index.subdirs(), 0);
+        assert!(index.is_empty() && index.resolved(name.as_os_str()).is_none());
+        index.change(&name, 0, put(Kind::Dir, 9));
+        assert_eq!(index.subdirs(), 1);
+        index.change(&name, 0, |seen| seen.whiteout = false);
+        assert_eq!(index.resolved(name.as_os_str()).unwrap().dirs.len(), 2);
+        index.change(&name, 0, take);
+        index.change(&name, 1, take);
+        assert_eq!((index.subdirs(), index.line(name.as_os_str()).is_none()), (0, true));
+    }
+}

@@ -1,0 +1,217 @@
+//! Looking: asks the branches what they have. I/O, read only.
+//!
+//! `fill` reads a directory's branches into an index once; `walk` follows a path through the lower branches for a
+//! redirect. What the answers mean is decided in `resolve.rs`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use plyfs_sys::{Dir, Kind, Leaf, RawEntry};
+
+use crate::anchor::Anchors;
+use crate::branch::{Branch, Stack};
+use crate::error::Result;
+use crate::index::{Index, put};
+use crate::marks::{self, DirMarks};
+use crate::names::{self, Word};
+use crate::nodes::{DirAt, Node, Place, Places};
+use crate::resolve::{BranchIdx, Found, Seen, Sightings, directories};
+
+/// Reads every branch of `node` into an index, and says which branches really show (opaque marks and redirects
+/// applied).
+pub(crate) fn fill(stack: &Stack, anchors: &Anchors, node: &Node) -> Result<(Index, Places)> {
+    let mut waiting: Vec<DirAt> = node.as_dir()?.at.read().iter().rev().cloned().collect();
+    let mut index = Index::default();
+    let mut places = Places::new();
+    while let Some(at) = waiting.pop() {
+        let branch = stack.branch(at.branch);
+        let dir = match &at.place {
+            Place::Path(path) if !places.is_empty() => open_path(branch, path)?,
+            Place::Path(_) | Place::Named => anchors.dir(stack, node, at.branch)?,
+        };
+        places.push(at);
+        if is_foreign_mount(branch, &dir)? {
+            continue;
+        }
+        let DirMarks { opaque, redirect } = marks_of(branch, &dir, !waiting.is_empty())?;
+        let opaque = read(&mut index, branch, &dir)? || opaque;
+        if let Some(target) = redirect {
+            let target = absolute(node, &target, branch.index, &waiting)?;
+            waiting = walk(stack, &target, branch.index + 1)?.into_iter().rev().collect();
+        } else if opaque {
+            break;
+        }
+    }
+    index.filled();
+    Ok((index, places))
+}
+
+/// Where the branch is no private copy of its mount, other mounts show through: they are not part of the branch.
+fn is_foreign_mount(branch: &Branch, dir: &Dir) -> Result<bool> {
+    Ok(!branch.private && dir.stat_self().map_err(|e| branch.blame(e))?.dev != branch.dev)
+}
+
+/// The marks in xattrs, asked for only where they can matter.
+fn marks_of(branch: &Branch, dir: &Dir, more_below: bool) -> Result<DirMarks> {
+    if branch.honours && (more_below || marks::may_have_facts(branch)) {
+        marks::dir_marks(branch, dir)
+    } else {
+        Ok(DirMarks::default())
+    }
+}
+
+/// Reads one branch's directory. `true` if the opaque mark lies in it.
+fn read(index: &mut Index, branch: &Branch, dir: &Dir) -> Result<bool> {
+    let mut entries = Vec::new();
+    dir.entries(&mut |entry| entries.push(entry)).map_err(|e| branch.blame(e))?;
+    let mut opaque = false;
+    for entry in entries {
+        match names::word(&entry.leaf) {
+            Word::Plain => read_plain(index, branch, dir, entry)?,
+            Word::Whiteout(name)
+                if branch.honours && !matches!(entry.kind, Some(kind) if kind != Kind::File) =>
+            {
+                index.add(name, branch.index, |seen| seen.whiteout = true);
+            }
+            Word::LongWhiteout if branch.honours => {
+                let name = dir.readlink(&entry.leaf).map_err(|e| branch.blame(e))?;
+                if let Some(name) = Leaf::new(&name) {
+                    index.add(name, branch.index, |seen| seen.whiteout = true);
+                }
+            }
+            Word::Opaque => opaque |= branch.honours,
+            Word::Whiteout(_) | Word::LongWhiteout | Word::Private => {}
+        }
+    }
+    Ok(opaque)
+}
+
+fn read_plain(index: &mut Index, branch: &Branch, dir: &Dir, entry: RawEntry) -> Result<()> {
+    let kind = match entry.kind {
+        Some(kind) => kind,
+        // The filesystem does not tell types in listings. Gone since: not there.
+        None => match dir.try_stat(&entry.leaf).map_err(|e| branch.blame(e))? {
+            Some(stat) => stat.kind,
+            None => return Ok(()),
+        },
+    };
+    let whiteout = kind == Kind::CharDevice && branch.honours && marks::is_whiteout_device(dir, &entry.leaf)?;
+    if whiteout {
+        index.add(entry.leaf, branch.index, |seen| seen.whiteout = true);
+    } else {
+        index.add(entry.leaf, branch.index, put(kind, entry.ino));
+    }
+    Ok(())
+}
+
+/// What one branch's directory has under one name, without reading the whole directory.
+pub(crate) fn probe(branch: &Branch, dir: &Dir, name: &Leaf) -> Result<Option<Seen>> {
+    let blame = |e| branch.blame(e);
+    let (names::WhiteoutName::File(mark) | names::WhiteoutName::Long(mark)) = names::whiteout_of(name);
+    let mut whiteout =
+        branch.honours && dir.try_stat(&mark).map_err(blame)?.is_some_and(|s| !s.kind.is_dir());
+    let mut found =
+        dir.try_stat(name).map_err(blame)?.map(|stat| (stat, Found { kind: stat.kind, ino: stat.ino }));
+    if let Some((stat, _)) = found
+        && branch.honours
+        && stat.is_null_device()
+        && marks::is_whiteout_device(dir, name)?
+    {
+        (whiteout, found) = (true, None);
+    }
+    let found = found.map(|(_, found)| found);
+    Ok((whiteout || found.is_some()).then_some(Seen { branch: branch.index, whiteout, found }))
+}
+
+/// The merged directory at `path` (absolute, in the branches from `from` down), top first; empty if there is none.
+pub(crate) fn walk(stack: &Stack, path: &Path, from: BranchIdx) -> Result<Places> {
+    let mut here: Vec<(BranchIdx, Arc<Dir>, Vec<Leaf>)> = stack.branches
+        [usize::from(from).min(stack.branches.len())..]
+        .iter()
+        .map(|branch| (branch.index, branch.root.clone(), Vec::new()))
+        .collect();
+    for component in path.components() {
+        let std::path::Component::Normal(component) = component else { continue };
+        let Some(leaf) = Leaf::new(component) else { return Ok(Places::new()) };
+        here = step(stack, &here, &leaf)?;
+    }
+    let places =
+        here.into_iter().map(|(branch, _, path)| DirAt { branch, ino: 0, place: Place::Path(path.into()) });
+    Ok(places.collect())
+}
+
+type Here = Vec<(BranchIdx, Arc<Dir>, Vec<Leaf>)>;
+
+/// One component of [`walk`], with whiteouts, opaque marks and redirects of the branches passed.
+fn step(stack: &Stack, here: &Here, leaf: &Leaf) -> Result<Here> {
+    let mut seen = Sightings::new();
+    for (index, dir, _) in here {
+        seen.extend(probe(stack.branch(*index), dir, leaf)?);
+    }
+    let mut next = Here::new();
+    for index in directories(&seen) {
+        let Some((_, dir, path)) = here.iter().find(|(branch, ..)| *branch == index) else { continue };
+        let branch = stack.branch(index);
+        let child = Arc::new(dir.child(leaf).map_err(|e| branch.blame(e))?);
+        let path = [path.as_slice(), &[leaf.clone()]].concat();
+        let marks = marks_of(branch, &child, true)?;
+        let opaque = marks.opaque
+            || branch.honours
+                && child.try_stat(&names::opaque_mark()).map_err(|e| branch.blame(e))?.is_some();
+        next.push((index, child, path));
+        if let Some(target) = marks.redirect {
+            for at in walk(stack, &target, index + 1)? {
+                if let Place::Path(path) = at.place {
+                    next.push((at.branch, open_path(stack.branch(at.branch), &path)?, path.to_vec()));
+                }
+            }
+            break;
+        }
+        if opaque {
+            break;
+        }
+    }
+    Ok(next)
+}
+
+fn open_path(branch: &Branch, path: &[Leaf]) -> Result<Arc<Dir>> {
+    let mut dir = branch.root.clone();
+    for leaf in path {
+        dir = Arc::new(dir.child(leaf).map_err(|e| branch.blame(e))?);
+    }
+    Ok(dir)
+}
+
+/// overlayfs writes a redirect within the same parent as a bare name.
+fn absolute(node: &Node, target: &Path, branch: BranchIdx, below: &[DirAt]) -> Result<std::path::PathBuf> {
+    if target.is_absolute() {
+        return Ok(target.to_owned());
+    }
+    let next = below.last().map_or(branch + 1, |at| at.branch);
+    let parent = node.link().map(|link| link.parent);
+    let base = match parent {
+        Some(parent) => path_on(&parent, next)?,
+        None => std::path::PathBuf::from("/"),
+    };
+    Ok(base.join(target))
+}
+
+/// The path of a directory inside a branch, absolute: where it is or would be.
+pub(crate) fn path_on(node: &Node, branch: BranchIdx) -> Result<std::path::PathBuf> {
+    let mut names = Vec::new();
+    let mut at = node.at(branch)?.map(|at| at.place);
+    let mut link = node.link();
+    loop {
+        if let Some(Place::Path(path)) = &at {
+            names.extend(path.iter().rev().cloned());
+            break;
+        }
+        let Some(this) = link else { break };
+        names.push(this.name);
+        at = this.parent.at(branch)?.map(|at| at.place);
+        link = this.parent.link();
+    }
+    let mut path = std::path::PathBuf::from("/");
+    path.extend(names.iter().rev().map(Leaf::as_os_str));
+    Ok(path)
+}

@@ -1,0 +1,14 @@
+//! The operations, one file each. What they share is in `union.rs`.
+
+mod create;
+mod getattr;
+mod io;
+mod link;
+mod lookup;
+mod open;
+mod readdir;
+mod remove;
+mod rename;
+mod setattr;
+mod statfs;
+mod xattr;

@@ -1,0 +1,26 @@
+//! getattr and readlink.
+
+use std::ffi::OsString;
+
+use crate::attr::{Attr, Fh, Ino};
+use crate::error::{Refusal, Result};
+use crate::union::Union;
+
+impl Union {
+    /// Attributes of a node. An open handle adds nothing here: a node knows where its file is, also unlinked.
+    pub fn getattr(&self, ino: Ino, _fh: Option<Fh>) -> Result<Attr> {
+        let node = self.node(ino)?;
+        let (spot, stat) = self.spot(&node)?;
+        self.attr(&node, &spot, &stat)
+    }
+
+    /// The text of a symlink.
+    pub fn readlink(&self, ino: Ino) -> Result<OsString> {
+        let node = self.node(ino)?;
+        if node.kind != plyfs_sys::Kind::Symlink {
+            return Err(Refusal::Invalid.into());
+        }
+        let (spot, _) = self.spot(&node)?;
+        Ok(spot.obj().readlink().map_err(|e| self.stack.branch(spot.branch).blame(e))?)
+    }
+}

@@ -1,0 +1,113 @@
+//! setattr: size, owner, mode, times. Everything but a size change copies the object up whole.
+
+use std::sync::Arc;
+
+use plyfs_sys::{Kind, NewTime, Obj, Stat};
+
+use crate::attr::{Attr, Fh, Ino, SetAttr, SetTime};
+use crate::error::{Refusal, Result};
+use crate::nodes::Node;
+use crate::policy;
+use crate::union::Union;
+
+const SET_UID: u32 = 0o4000;
+const SET_GID: u32 = 0o2000;
+const GROUP_EXEC: u32 = 0o010;
+
+impl Union {
+    /// Changes what `change` names, in one order: size, owner, mode, times.
+    pub fn setattr(&self, ino: Ino, fh: Option<Fh>, change: &SetAttr) -> Result<Attr> {
+        let node = self.node(ino)?;
+        self.make_writable(&node, change.size)?;
+        let (spot, stat) = self.spot(&node)?;
+        let branch = self.stack.branch(spot.branch);
+        if let Some(size) = change.size {
+            self.resize(&node, fh, size)?;
+            if change.kill_suidgid {
+                kill_set_ids(spot.obj(), &stat).map_err(|e| branch.blame(e))?;
+            }
+        }
+        self.change_owner_and_mode(spot.obj(), &stat, change)?;
+        let new = |time: Option<SetTime>| match time {
+            None => NewTime::Keep,
+            Some(SetTime::Now) => NewTime::Now,
+            Some(SetTime::At(time)) => NewTime::At(time),
+        };
+        if change.atime.is_some() || change.mtime.is_some() {
+            spot.obj().set_times(new(change.atime), new(change.mtime)).map_err(|e| branch.blame(e))?;
+        }
+        let (spot, stat) = self.spot(&node)?;
+        self.attr(&node, &spot, &stat)
+    }
+
+    /// Brings a node to a writable branch; of a file that is about to be cut, only `size` bytes.
+    pub(crate) fn make_writable(&self, node: &Arc<Node>, size: Option<u64>) -> Result<()> {
+        if !node.kind.is_dir() {
+            return self.copy_up(node, size);
+        }
+        if node.as_dir()?.gone.read().is_some() {
+            return Ok(());
+        }
+        let top = node.top()?;
+        if self.stack.writable(top) {
+            return Ok(());
+        }
+        let link = node.link().ok_or(Refusal::ReadOnly)?;
+        let places = link.parent.as_dir()?.at.read().clone();
+        let branch = policy::for_copy(&self.stack, &places, top)?;
+        self.ensure_dir(node, branch).map(drop)
+    }
+
+    fn resize(&self, node: &Arc<Node>, fh: Option<Fh>, size: u64) -> Result<()> {
+        if node.kind != Kind::File {
+            return Err(if node.kind.is_dir() { Refusal::IsADirectory } else { Refusal::Invalid }.into());
+        }
+        let handle = fh.map(|fh| self.files.get(fh)).transpose()?.filter(|handle| handle.write);
+        let blame = |e| crate::error::Error::from(e);
+        match handle {
+            Some(handle) => {
+                plyfs_sys::file::truncate(&self.backing(&handle, true)?.file, size).map_err(blame)
+            }
+            None => self.spot(node)?.0.obj().truncate(size).map_err(blame),
+        }
+    }
+
+    fn change_owner_and_mode(&self, obj: Obj<'_>, stat: &Stat, change: &SetAttr) -> Result<()> {
+        let uid = change.uid.map(|uid| self.ids.kept_uid(uid)).transpose()?;
+        let gid = change.gid.map(|gid| self.ids.kept_gid(gid)).transpose()?;
+        if self.overrides.is_on() {
+            if uid.is_some() || gid.is_some() || change.perm.is_some() {
+                let mut shown = self.overrides.apply(obj, stat)?;
+                shown.uid = uid.unwrap_or(shown.uid);
+                shown.gid = gid.unwrap_or(shown.gid);
+                shown.perm = change.perm.unwrap_or(shown.perm);
+                self.overrides.keep(obj, &shown)?;
+            }
+            return Ok(());
+        }
+        if uid.is_some() || gid.is_some() {
+            obj.chown(uid, gid)?;
+        }
+        if let Some(perm) = change.perm {
+            obj.chmod(perm)?;
+        }
+        Ok(())
+    }
+}
+
+/// Clears set-user-id, and set-group-id of a group-executable file, as the kernel does after a write by somebody
+/// without CAP_FSETID; and file capabilities.
+pub(crate) fn kill_set_ids(obj: Obj<'_>, stat: &Stat) -> plyfs_sys::Result<()> {
+    let mut perm = stat.perm & !SET_UID;
+    if stat.perm & GROUP_EXEC != 0 {
+        perm &= !SET_GID;
+    }
+    if perm != stat.perm {
+        obj.chmod(perm)?;
+    }
+    let capability = std::ffi::OsStr::new("security.capability");
+    match obj.xattr(capability)? {
+        Some(_) => obj.remove_xattr(capability),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,237 @@
+//! `Union`: the opened union and what its operations share. One method per operation, bodies in `ops/`.
+//!
+//! Every operation that changes something has four parts in this order: look (what do the branches have), decide
+//! (`policy.rs`, `plan.rs`), do (`act.rs`, `copyup.rs`), tell (index, nodes). The directory's index lock is held from
+//! look to tell; parents and files are brought up before it is taken, and everything is looked at again under it.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLockReadGuard, RwLockWriteGuard};
+use plyfs_sys::{Dir, Stat};
+
+use crate::anchor::Anchors;
+use crate::attr::{Attr, Ino};
+use crate::branch::{FIRST_BRANCH_ID, Stack};
+use crate::error::{Error, Refusal, Result};
+use crate::handles::{DirHandle, FileHandle, Handles};
+use crate::ids::{self, IdMap, RealId};
+use crate::index::Index;
+use crate::look;
+use crate::names::Name;
+use crate::nodes::{DirAt, DirState, HomeBy, Node, Nodes, Place, Places, Spot};
+use crate::perms::Override;
+use crate::plink::Plinks;
+use crate::resolve::BranchIdx;
+use crate::spec::{CopyupPolicy, CreatePolicy, MountSpec, SpecError};
+
+/// How often an operation looks again when the world changed between looking and doing.
+pub(crate) const TRIES: usize = 64;
+
+/// A union of branches.
+#[derive(Debug)]
+pub struct Union {
+    pub(crate) stack: Stack,
+    pub(crate) nodes: Nodes,
+    pub(crate) root: Arc<Node>,
+    pub(crate) anchors: Anchors,
+    pub(crate) plinks: Plinks,
+    pub(crate) ids: IdMap,
+    pub(crate) overrides: Override,
+    /// Held while a name moves between directories: what is above what stays as it is.
+    pub(crate) renames: Mutex<()>,
+    pub(crate) files: Handles<FileHandle>,
+    pub(crate) dirs: Handles<DirHandle>,
+    pub(crate) strict: bool,
+    pub(crate) volatile: bool,
+    pub(crate) noplink: bool,
+    pub(crate) always_opaque: bool,
+    pub(crate) noacl: bool,
+    pub(crate) noxattrs: bool,
+    pub(crate) sum: bool,
+    /// May give files away (root of its user namespace).
+    pub(crate) privileged: bool,
+}
+
+/// One branch as opened.
+#[derive(Debug, Clone)]
+pub struct BranchInfo {
+    /// Absolute.
+    pub path: std::path::PathBuf,
+    /// As AUFS prints it: `rw`, `ro`, `ro+wh`, `rw+nolwh`.
+    pub perm: String,
+    /// AUFS's branch id: 64 and up.
+    pub id: u32,
+}
+
+impl Union {
+    /// Opens every branch (relative paths from the working directory) and checks the stack (aufs.5). Changes
+    /// nothing on disk.
+    pub fn open(spec: &MountSpec) -> Result<Union> {
+        spec.check()?;
+        refuse_unfinished(spec)?;
+        let stack = Stack::open(spec)?;
+        let plinks = Plinks::load(&stack)?;
+        let root = root_node(&stack)?;
+        let nodes = Nodes::new(root);
+        let root = nodes.get(Ino::ROOT)?;
+        Ok(Union {
+            stack,
+            nodes,
+            root,
+            anchors: Anchors::new(),
+            plinks,
+            ids: IdMap::new(spec),
+            overrides: Override::new(spec.xattr_permissions),
+            renames: Mutex::new(()),
+            files: Handles::default(),
+            dirs: Handles::default(),
+            strict: spec.strict,
+            volatile: spec.volatile,
+            noplink: spec.noplink,
+            always_opaque: spec.diropq_always,
+            noacl: spec.noacl,
+            noxattrs: spec.noxattrs,
+            sum: spec.sum,
+            privileged: plyfs_sys::cred::effective_uid() == 0,
+        })
+    }
+
+    /// Every branch, top first.
+    pub fn branches(&self) -> Vec<BranchInfo> {
+        let info = |(i, branch): (usize, &crate::branch::Branch)| BranchInfo {
+            path: branch.path.clone(),
+            perm: branch.spec().perm_text(),
+            id: FIRST_BRANCH_ID + i as u32,
+        };
+        self.stack.branches.iter().enumerate().map(info).collect()
+    }
+
+    /// How many nodes are known and how many files are open, for status.
+    pub fn figures(&self) -> (usize, usize) {
+        (self.nodes.len(), self.files.len())
+    }
+
+    pub(crate) fn node(&self, ino: Ino) -> Result<Arc<Node>> {
+        self.nodes.get(ino)
+    }
+
+    pub(crate) fn name(&self, name: &std::ffi::OsStr) -> Result<Name> {
+        Ok(Name::new(name, self.strict)?)
+    }
+
+    /// The directory's descriptor on a branch.
+    pub(crate) fn dir(&self, node: &Node, branch: BranchIdx) -> Result<Arc<Dir>> {
+        self.anchors.dir(&self.stack, node, branch)
+    }
+
+    /// The object that serves `node`.
+    pub(crate) fn spot(&self, node: &Node) -> Result<(Spot, Stat)> {
+        self.anchors.spot(&self.stack, &self.plinks, node)
+    }
+
+    pub(crate) fn identity_of(&self, spot: &Spot, stat: &Stat) -> Result<RealId> {
+        ids::identity(&self.stack, self.stack.branch(spot.branch), spot.obj(), stat)
+    }
+
+    /// The directory's listing, read from the branches if this is the first time.
+    pub(crate) fn listed<'a>(&self, node: &'a Node) -> Result<RwLockReadGuard<'a, DirState>> {
+        let dir = node.as_dir()?;
+        let state = dir.index.read();
+        if state.index.is_some() || state.removed {
+            return Ok(state);
+        }
+        drop(state);
+        Ok(RwLockWriteGuard::downgrade(self.listed_mut(node)?))
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn listed_mut<'a>(&self, node: &'a Node) -> Result<RwLockWriteGuard<'a, DirState>> {
+        let dir = node.as_dir()?;
+        let mut state = dir.index.write();
+        if state.index.is_none() && !state.removed {
+            let (index, places) = look::fill(&self.stack, &self.anchors, node)?;
+            *dir.at.write() = places;
+            state.index = Some(index);
+        }
+        Ok(state)
+    }
+
+    /// Attributes as users see them.
+    pub(crate) fn attr(&self, node: &Node, spot: &Spot, stat: &Stat) -> Result<Attr> {
+        let shown = self.overrides.apply(spot.obj(), stat)?;
+        let (uid, gid) = self.ids.shown(shown.uid, shown.gid);
+        Ok(Attr {
+            ino: node.number,
+            kind: shown.kind,
+            perm: shown.perm,
+            nlink: self.link_count(node, stat)?,
+            uid,
+            gid,
+            rdev: (shown.rdev.major, shown.rdev.minor),
+            size: stat.size,
+            blocks: stat.blocks,
+            blksize: stat.blksize,
+            atime: stat.atime,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+            btime: stat.btime,
+        })
+    }
+
+    /// POSIX: names of the file that the union shows; of a directory two and its subdirectories.
+    fn link_count(&self, node: &Node, stat: &Stat) -> Result<u32> {
+        if node.kind.is_dir() {
+            let dir = node.as_dir()?;
+            if dir.at.read().len() < 2 {
+                return Ok(if dir.gone.read().is_some() { 0 } else { stat.nlink });
+            }
+            let state = self.listed(node)?;
+            return Ok(state.index.as_ref().map_or(0, |index| 2 + index.subdirs()));
+        }
+        let state = node.as_other()?.state.read().clone();
+        let below = self.plinks.find(state.identity);
+        Ok(match (below, &state.home.by) {
+            (Some(plink), _) if plink.real == state.home.real => stat.nlink.saturating_sub(1) + plink.below,
+            _ if self.stack.writable(state.home.branch) => stat.nlink,
+            (_, HomeBy::Held(_)) if stat.nlink == 1 => 0,
+            _ => stat.nlink.saturating_sub(self.plinks.hidden(state.identity)),
+        })
+    }
+}
+
+fn root_node(stack: &Stack) -> Result<Node> {
+    let mut places = Places::new();
+    for branch in &stack.branches {
+        let stat = branch.root.stat_self()?;
+        places.push(DirAt { branch: branch.index, ino: stat.ino, place: Place::Path(Arc::from([])) });
+    }
+    let top = &stack.branches[0];
+    let number = ids::number(stack, RealId::of(&top.root.stat_self()?));
+    Ok(Node::dir(Ino::ROOT, number, places, None))
+}
+
+/// Policies that later work brings: refused with a clear word, never silently replaced by another.
+fn refuse_unfinished(spec: &MountSpec) -> Result<()> {
+    let what = if spec.create != CreatePolicy::Tdp {
+        "create= with another policy than tdp"
+    } else if spec.copyup != CopyupPolicy::Tdp {
+        "cpup= with another policy than tdp"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Spec(SpecError::BadValue {
+        option: "create/cpup".into(),
+        text: what.into(),
+        want: "only tdp (top-down-parent) is offered so far".into(),
+    }))
+}
+
+/// The listing inside a guard; a removed directory has none.
+pub(crate) fn index(state: &DirState) -> Result<&Index> {
+    state.index.as_ref().ok_or(Refusal::Absent.into())
+}
+
+/// As [`index`], to be changed.
+pub(crate) fn index_mut(state: &mut DirState) -> Result<&mut Index> {
+    state.index.as_mut().ok_or(Refusal::Absent.into())
+}
