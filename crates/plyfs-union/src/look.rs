@@ -153,7 +153,7 @@ fn step(stack: &Stack, here: &Here, leaf: &Leaf) -> Result<Here> {
         let Some((_, dir, path)) = here.iter().find(|(branch, ..)| *branch == index) else { continue };
         let branch = stack.branch(index);
         let child = Arc::new(dir.child(leaf).map_err(|e| branch.blame(e))?);
-        let path = [path.as_slice(), &[leaf.clone()]].concat();
+        let path = [path.as_slice(), std::slice::from_ref(leaf)].concat();
         let marks = marks_of(branch, &child, true)?;
         let opaque = marks.opaque
             || branch.honours

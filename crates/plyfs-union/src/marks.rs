@@ -93,7 +93,7 @@ pub(crate) fn may_have_facts(branch: &Branch) -> bool {
 /// The value of a fact; `None` where there is none or none can be.
 pub(crate) fn fact(branch: &Branch, obj: Obj<'_>, fact: Fact) -> Result<Option<Vec<u8>>> {
     let Some(namespace) = branch.keeper.namespace() else { return Ok(None) };
-    Ok(obj.xattr(&fact_name(namespace, fact)).map_err(|e| branch.blame(e))?)
+    obj.xattr(&fact_name(namespace, fact)).map_err(|e| branch.blame(e))
 }
 
 fn fact_name(namespace: &str, fact: Fact) -> OsString {

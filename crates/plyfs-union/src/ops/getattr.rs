@@ -21,6 +21,6 @@ impl Union {
             return Err(Refusal::Invalid.into());
         }
         let (spot, _) = self.spot(&node)?;
-        Ok(spot.obj().readlink().map_err(|e| self.stack.branch(spot.branch).blame(e))?)
+        spot.obj().readlink().map_err(|e| self.stack.branch(spot.branch).blame(e))
     }
 }

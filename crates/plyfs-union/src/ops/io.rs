@@ -23,18 +23,17 @@ impl Union {
     pub fn write(&self, fh: Fh, offset: u64, data: &[u8], kill_suidgid: bool) -> Result<usize> {
         let handle = self.files.get(fh)?;
         let backing = self.backing_to_write(&handle)?;
-        let written = file::write_at(&backing.file, data, offset)?;
-        if kill_suidgid {
-            let obj = Obj::Fd(backing.file.as_fd());
-            kill_set_ids(obj, &obj.stat()?)?;
-        }
-        Ok(written)
+        let count = file::write_at(&backing.file, data, offset)?;
+        written(&backing, kill_suidgid)?;
+        Ok(count)
     }
 
-    /// fallocate(2) with its raw mode: allocation, punched holes, zeroed ranges.
-    pub fn fallocate(&self, fh: Fh, mode: u32, offset: u64, len: u64) -> Result<()> {
+    /// fallocate(2) with its raw mode: allocation, punched holes, zeroed ranges. `kill_suidgid` as for a write.
+    pub fn fallocate(&self, fh: Fh, mode: u32, offset: u64, len: u64, kill_suidgid: bool) -> Result<()> {
         let handle = self.files.get(fh)?;
-        Ok(file::fallocate(&self.backing_to_write(&handle)?.file, mode, offset, len)?)
+        let backing = self.backing_to_write(&handle)?;
+        file::fallocate(&backing.file, mode, offset, len)?;
+        written(&backing, kill_suidgid)
     }
 
     /// SEEK_DATA and SEEK_HOLE, as the branch's filesystem knows holes.
@@ -45,14 +44,23 @@ impl Union {
     }
 
     /// copy_file_range(2): in the branches' filesystem where both are on one, by reading and writing else.
-    pub fn copy_file_range(&self, from: (Fh, u64), to: (Fh, u64), len: u64) -> Result<u64> {
+    /// `kill_suidgid` as for a write.
+    pub fn copy_file_range(
+        &self,
+        from: (Fh, u64),
+        to: (Fh, u64),
+        len: u64,
+        kill_suidgid: bool,
+    ) -> Result<u64> {
         let (source, target) = (self.files.get(from.0)?, self.files.get(to.0)?);
         if !source.read {
             return Err(Error::BadHandle);
         }
         let into = self.backing_to_write(&target)?;
         let out = self.backing(&source, false)?;
-        Ok(file::copy_range(&out.file, from.1, &into.file, to.1, len)?)
+        let copied = file::copy_range(&out.file, from.1, &into.file, to.1, len)?;
+        written(&into, kill_suidgid)?;
+        Ok(copied)
     }
 
     /// fsync(2), or fdatasync(2) with `data_only`. What is below was never written: nothing to do.
@@ -73,4 +81,13 @@ impl Union {
         let backing = self.backing(handle, true)?;
         if backing.writable { Ok(backing) } else { Err(Refusal::ReadOnly.into()) }
     }
+}
+
+/// Data was changed: by somebody without CAP_FSETID, set-id bits and capabilities go.
+fn written(backing: &Backing, kill_suidgid: bool) -> Result<()> {
+    if kill_suidgid {
+        let obj = Obj::Fd(backing.file.as_fd());
+        kill_set_ids(obj, &obj.stat()?)?;
+    }
+    Ok(())
 }
