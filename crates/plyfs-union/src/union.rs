@@ -22,7 +22,7 @@ use crate::nodes::{DirAt, DirState, HomeBy, Node, Nodes, Place, Places, Spot};
 use crate::perms::Override;
 use crate::plink::Plinks;
 use crate::resolve::BranchIdx;
-use crate::spec::{CopyupPolicy, CreatePolicy, MountSpec, SpecError};
+use crate::spec::{BranchAttr, CopyupPolicy, CreatePolicy, MountSpec, SpecError};
 
 /// How often an operation looks again when the world changed between looking and doing.
 pub(crate) const TRIES: usize = 64;
@@ -216,14 +216,21 @@ fn refuse_unfinished(spec: &MountSpec) -> Result<()> {
         "create= with another policy than tdp"
     } else if spec.copyup != CopyupPolicy::Tdp {
         "cpup= with another policy than tdp"
+    } else if spec.branches.iter().any(|branch| branch.other.iter().any(|attr| changes_copy_up(*attr))) {
+        "a branch with coo_reg, coo_all or moo"
     } else {
         return Ok(());
     };
     Err(Error::Spec(SpecError::BadValue {
-        option: "create/cpup".into(),
+        option: "branches and policies".into(),
         text: what.into(),
-        want: "only tdp (top-down-parent) is offered so far".into(),
+        want: "not offered yet; policies: tdp, attributes: wh, nolwh, unpin, icex*".into(),
     }))
+}
+
+/// Attributes that would make opening copy files.
+fn changes_copy_up(attr: BranchAttr) -> bool {
+    matches!(attr, BranchAttr::CooReg | BranchAttr::CooAll | BranchAttr::Moo)
 }
 
 /// The listing inside a guard; a removed directory has none.

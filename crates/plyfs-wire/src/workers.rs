@@ -138,7 +138,7 @@ fn extra_worker<F: Filesystem>(shared: &Shared<F>) -> Result<(), SysError> {
     let waiter = Waiter::new(&device)?;
     let mut buffers = Buffers::new(shared.agreed.max_write);
     let mut needed = Instant::now();
-    loop {
+    while needed.elapsed() < UNNEEDED {
         match take(&device, &mut buffers)? {
             Taken::Request(length) => {
                 serve(shared, &device, &mut buffers, length);
@@ -152,10 +152,14 @@ fn extra_worker<F: Filesystem>(shared: &Shared<F>) -> Result<(), SysError> {
                 waiter.wait(UNNEEDED)?;
             }
         }
-        if needed.elapsed() >= UNNEEDED {
-            return Ok(());
-        }
     }
+    // A request wakes one waiter only. If that was this one, at its last moment, nobody else would ever look: so
+    // it stops being woken first, and takes what is there after that.
+    drop(waiter);
+    while let Taken::Request(length) = take(&device, &mut buffers)? {
+        serve(shared, &device, &mut buffers, length);
+    }
+    Ok(())
 }
 
 /// Where /dev/fuse cannot be opened again (fusermount3 opened it for us): serves on the first description while
