@@ -14,6 +14,7 @@ use crate::{Errno, Result, SysError};
 
 pub mod probe;
 pub mod signals;
+pub mod terminal;
 pub mod view;
 
 /// Which side of [`fork`] we are on.

@@ -175,8 +175,6 @@ fn check_overlaps(spec: &MountSpec, branches: &[Branch]) -> Result<()> {
                 continue;
             } else if a.path == b.path {
                 format!("is a branch twice (br{} and br{})", b.index, a.index)
-            } else if spec.allow_nested_upper {
-                continue;
             } else if a.path.starts_with(&b.path) {
                 format!("lies inside the branch {}; branches must not overlap", b.path.display())
             } else if b.path.starts_with(&a.path) {

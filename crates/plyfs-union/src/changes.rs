@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use plyfs_sys::{Kind, Leaf};
+use plyfs_sys::{Errno, Kind, Leaf};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nodes::Node;
 use crate::resolve::{BranchIdx, Resolved};
 use crate::spec::MountSpec;
@@ -66,7 +66,7 @@ impl Union {
             let branch = self.stack.branch(b);
             crate::spec::BranchSpec { path: branch.path.clone(), ..branch.spec().clone() }
         });
-        let spec = MountSpec { branches: specs.collect(), allow_nested_upper: true, ..MountSpec::default() };
+        let spec = MountSpec { branches: specs.collect(), ..MountSpec::default() };
         let below = if lower.is_empty() { None } else { Some(Union::open(&spec)?) };
         let mut all = Vec::new();
         let mut collect = |change| all.push(change);
@@ -89,12 +89,12 @@ impl Walk<'_> {
     /// `true` if anything in the directory differs.
     fn compare(&mut self, path: &Path, new: &Side<'_>, old: Option<&Side<'_>>) -> Result<bool> {
         let mut changed = false;
-        for (name, resolved) in lines(new)? {
+        for (name, resolved) in present(lines(new))?.unwrap_or_default() {
             let before = old.map(|old| child(old, &name)).transpose()?.flatten();
             changed |= self.compare_name(&path.join(name.as_os_str()), new, &name, &resolved, before)?;
         }
         let Some(old) = old else { return Ok(changed) };
-        for (name, resolved) in lines(old)? {
+        for (name, resolved) in present(lines(old))?.unwrap_or_default() {
             let gone = index(&*new.union.listed(&new.node)?)?.resolved(name.as_os_str()).is_none();
             if gone {
                 let size = size_of(old, &name, resolved.kind)?;
@@ -162,7 +162,7 @@ fn lines(side: &Side<'_>) -> Result<Vec<Line>> {
 fn child<'a>(side: &Side<'a>, name: &Leaf) -> Result<Option<(Resolved, Side<'a>)>> {
     let resolved = index(&*side.union.listed(&side.node)?)?.resolved(name.as_os_str());
     let Some(resolved) = resolved else { return Ok(None) };
-    let node = side.union.grab_child(&side.node, name)?;
+    let node = present(side.union.grab_child(&side.node, name))?.flatten();
     Ok(node.map(|node| (resolved, Side { union: side.union, node })))
 }
 
@@ -171,10 +171,20 @@ fn size_of(parent: &Side<'_>, name: &Leaf, kind: Kind) -> Result<u64> {
         return Ok(0);
     }
     let Some((_, side)) = child(parent, name)? else { return Ok(0) };
-    Ok(side.union.spot(&side.node)?.1.size)
+    Ok(present(side.union.spot(&side.node))?.map_or(0, |(_, stat)| stat.size))
+}
+
+/// A branch that others use meanwhile loses names while we look: what is gone is gone.
+fn present<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Err(Error::Stale) => Ok(None),
+        Err(Error::Sys { source, .. }) if source.errno() == Errno::NOENT => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 fn attributes_differ(new: &Side<'_>, old: &Side<'_>) -> Result<bool> {
-    let (a, b) = (new.union.spot(&new.node)?.1, old.union.spot(&old.node)?.1);
+    let stat = |side: &Side<'_>| present(side.union.spot(&side.node));
+    let (Some((_, a)), Some((_, b))) = (stat(new)?, stat(old)?) else { return Ok(true) };
     Ok((a.perm, a.uid, a.gid) != (b.perm, b.uid, b.gid))
 }

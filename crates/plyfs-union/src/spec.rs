@@ -275,8 +275,6 @@ pub struct MountSpec {
     pub kernel: KernelFlags,
     /// `fsname=` or the SOURCE word; shown in /proc/mounts.
     pub source: Option<OsString>,
-    /// A branch may lie inside another (`plyfs try`: the upper lies somewhere below `/`). Never read from text.
-    pub allow_nested_upper: bool,
     /// Options accepted without effect, kept as written (escapes and quotes included) so that the text prints back
     /// whole (`context="a,b"`, `dirperm1`, `rdcache=5`). Ask [`MountSpec::has`] for one of them.
     pub inert: Vec<OsString>,

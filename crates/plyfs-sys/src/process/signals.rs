@@ -1,12 +1,16 @@
 //! Signals taken by asking for them (sigtimedwait), so that no code ever runs inside a handler.
 
 use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::{Errno, Result, SysError};
 
-/// A set of signals, blocked in this thread and in every thread and (until exec) process made after.
-pub struct Signals(libc::sigset_t);
+/// A set of signals, blocked in this thread and in every thread and process made after ([`Signals::unblock_in`]).
+pub struct Signals {
+    set: libc::sigset_t,
+}
 
 /// A signal taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +46,24 @@ impl Signals {
         // SAFETY: a whole set; the third argument may be null.
         let code = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
         if code == 0 {
-            Ok(Signals(set))
+            Ok(Signals { set })
         } else {
             Err(SysError::new("pthread_sigmask", Errno::from_raw_os_error(code)))
         }
+    }
+
+    /// Lets `command`, and what it runs, have them as usual: a blocked signal stays blocked over execve(2).
+    pub fn unblock_in(&self, command: &mut Command) {
+        let set = self.set;
+        let unblock = move || {
+            // SAFETY: a whole set, copied into the closure; the third argument may be null.
+            match unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) } {
+                0 => Ok(()),
+                code => Err(std::io::Error::from_raw_os_error(code)),
+            }
+        };
+        // SAFETY: pthread_sigmask is async-signal-safe and may be called between fork and exec; nothing is allocated.
+        unsafe { command.pre_exec(unblock) };
     }
 
     /// Waits for the next one.
@@ -64,7 +82,7 @@ impl Signals {
         loop {
             let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
             // SAFETY: a whole set and a whole timespec; `info` is filled when the answer is above 0.
-            let signal = unsafe { libc::sigtimedwait(&self.0, info.as_mut_ptr(), &timeout) };
+            let signal = unsafe { libc::sigtimedwait(&self.set, info.as_mut_ptr(), &timeout) };
             if signal > 0 {
                 // SAFETY: filled by sigtimedwait, which succeeded.
                 let info = unsafe { info.assume_init() };
@@ -99,6 +117,18 @@ pub fn name(signal: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_is_not_blocked() {
+        let ended = std::thread::spawn(|| {
+            let signals = Signals::block(&[libc::SIGUSR1]).unwrap();
+            let mut command = Command::new("sh");
+            signals.unblock_in(command.args(["-c", "kill -USR1 $$; exit 3"]));
+            command.status().unwrap()
+        });
+        let ended = ended.join().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(libc::SIGUSR1));
+    }
 
     #[test]
     fn a_blocked_signal_is_taken_by_asking() {

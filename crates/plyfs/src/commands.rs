@@ -1,0 +1,44 @@
+//! One file for each command; this one finds it.
+
+use crate::cli::Command;
+use crate::exit::{Failure, Outcome};
+use crate::personality::{Request, UmountPlan};
+
+mod completions;
+mod diff;
+mod doctor;
+mod man;
+mod mount;
+mod status;
+mod try_cmd;
+mod umount;
+pub(crate) mod which;
+
+/// Does what was asked for.
+pub(crate) fn run(request: Request) -> Outcome {
+    match request {
+        Request::Mount(plan) => mount::run(&plan),
+        Request::Umount(plan) => umount::run(&plan),
+        Request::Command(command) => other(command),
+    }
+}
+
+fn other(command: Command) -> Outcome {
+    match command {
+        Command::Mount(args) => mount::run(&args.into()),
+        Command::Umount(args) => umount::run(&UmountPlan::from(args)),
+        Command::Try(args) => try_cmd::run(&args).map_err(try_failure),
+        Command::TryInit(args) => try_cmd::init::run(&args).map_err(try_failure),
+        Command::Status(args) => status::run(&args),
+        Command::Which(args) => which::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}
+
+/// What `try` itself could not do must not look like the command's own failure.
+fn try_failure(failure: Failure) -> Failure {
+    if failure.code == crate::exit::FAILED { failure.with_code(crate::exit::TRY_FAILED) } else { failure }
+}

@@ -1,0 +1,183 @@
+//! Kernel, privileges and helper programs.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use plyfs_sys::{cred, process};
+
+use super::{Check, State};
+
+/// Everything that does not depend on a filesystem.
+pub(super) fn checks() -> Vec<Check> {
+    let release = read("/proc/sys/kernel/osrelease");
+    let version = version(&release);
+    let device = File::options().read(true).write(true).open("/dev/fuse").map_err(|e| e.to_string());
+    let helper = find("fusermount3");
+    vec![
+        kernel(&release, version),
+        fuse(&device, helper.as_deref()),
+        fusermount(helper.as_deref()),
+        namespaces(),
+        passthrough(version),
+        overlay(),
+        allow_other(),
+        open_files(),
+        mount_helper(),
+    ]
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+/// `6.18.44-fc` is (6, 18).
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn kernel(release: &str, version: (u32, u32)) -> Check {
+    let state = if version >= (5, 4) { State::Ok } else { State::Missing };
+    Check::new("kernel", state, format!("Linux {release}"), "everything (5.4 or later)", "run a newer kernel")
+}
+
+fn fuse(device: &Result<File, String>, helper: Option<&Path>) -> Check {
+    let (state, found) = match device {
+        Ok(_) => (State::Ok, "can be opened".to_owned()),
+        // The set-user-id helper opens it for us.
+        Err(error) if helper.is_some_and(is_set_uid) && Path::new("/dev/fuse").exists() => {
+            (State::Lacking, format!("{error}; fusermount3 opens it instead"))
+        }
+        Err(error) => (State::Missing, error.clone()),
+    };
+    let mend = if Path::new("/dev/fuse").exists() { "chmod 666 /dev/fuse" } else { "modprobe fuse" };
+    Check::new(
+        "/dev/fuse",
+        state,
+        found,
+        "every mount; inside user namespaces (plyfs try as a user) directly",
+        mend,
+    )
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+fn is_set_uid(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|meta| meta.uid() == 0 && meta.permissions().mode() & 0o4000 != 0)
+}
+
+fn fusermount(helper: Option<&Path>) -> Check {
+    let (state, found, mend) = match helper {
+        Some(file) if is_set_uid(file) => (State::Ok, file.display().to_string(), String::new()),
+        Some(file) => {
+            let file = file.display();
+            (State::Lacking, format!("{file} is not set-user-id root"), format!("chmod u+s {file}"))
+        }
+        None => (State::Lacking, "not found in PATH".to_owned(), "apt-get install fuse3".to_owned()),
+    };
+    Check::new("fusermount3", state, found, "mounting and unmounting as an ordinary user", mend)
+}
+
+fn namespaces() -> Check {
+    let most = read("/proc/sys/user/max_user_namespaces");
+    let clone = read("/proc/sys/kernel/unprivileged_userns_clone");
+    let restricted = read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns");
+    let (state, found, mend) = if most == "0" || most.is_empty() {
+        (State::Lacking, "none are allowed", "sysctl user.max_user_namespaces=10000")
+    } else if clone == "0" {
+        (State::Lacking, "for root only", "sysctl kernel.unprivileged_userns_clone=1")
+    } else if restricted == "1" {
+        let mend = "sysctl kernel.apparmor_restrict_unprivileged_userns=0";
+        (State::Lacking, "restricted by AppArmor", mend)
+    } else {
+        (State::Ok, "allowed", "")
+    };
+    Check::new("user namespaces", state, found, "plyfs try as an ordinary user, rootless engines", mend)
+}
+
+fn passthrough(version: (u32, u32)) -> Check {
+    let enables = "reading and writing file data at the speed of the branch, sharing its page cache";
+    if version < (6, 9) {
+        return Check::new(
+            "passthrough",
+            State::Lacking,
+            "the kernel is too old",
+            enables,
+            "Linux 6.9 or later",
+        );
+    }
+    if process::may_administer() && process::in_initial_user_namespace() {
+        return Check::new("passthrough", State::Ok, "kernel and privileges allow it", enables, "");
+    }
+    Check::new("passthrough", State::Lacking, "the kernel has it for root only", enables, "mount as root")
+}
+
+fn overlay() -> Check {
+    let listed =
+        read("/proc/filesystems").lines().any(|line| line.split_whitespace().last() == Some("overlay"));
+    let found = if listed { "in this kernel" } else { "not loaded (plyfs does not need it)" };
+    Check::new("overlay", State::Ok, found, "comparing with the kernel's own union", "")
+}
+
+fn allow_other() -> Check {
+    let enables = "the option allow_other for ordinary users";
+    let conf = read("/etc/fuse.conf");
+    let set = conf.lines().any(|line| line.trim() == "user_allow_other");
+    if set || cred::effective_uid() == 0 {
+        let found = if set { "set in /etc/fuse.conf" } else { "not needed by root" };
+        return Check::new("user_allow_other", State::Ok, found, enables, "");
+    }
+    let mend = "echo user_allow_other >> /etc/fuse.conf (as root)";
+    Check::new("user_allow_other", State::Lacking, "not set in /etc/fuse.conf", enables, mend)
+}
+
+fn open_files() -> Check {
+    let (soft, hard) = process::open_files_limit();
+    let word = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
+    let state = if hard.is_none_or(|hard| hard >= 4096) { State::Ok } else { State::Lacking };
+    let found = format!("{} now, {} at most (servers take the most)", word(soft), word(hard));
+    Check::new(
+        "open files",
+        state,
+        found,
+        "many files open in a union at once",
+        "ulimit -Hn 1048576 (as root)",
+    )
+}
+
+fn mount_helper() -> Check {
+    let enables = "mount -t aufs, /etc/fstab lines, umount";
+    let places = ["/sbin/mount.aufs", "/usr/sbin/mount.aufs"];
+    if let Some(place) = places.iter().find(|place| Path::new(place).exists()) {
+        return Check::new("mount.aufs", State::Ok, *place, enables, "");
+    }
+    let me =
+        std::env::current_exe().map_or_else(|_| "/usr/bin/plyfs".to_owned(), |exe| exe.display().to_string());
+    let mend = format!(
+        "for n in mount.aufs mount.fuse.aufs umount.aufs umount.fuse.aufs; do ln -s {me} /sbin/$n; done"
+    );
+    Check::new("mount.aufs", State::Lacking, "not installed", enables, mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read() {
+        assert_eq!(version("6.18.44-fc-v657"), (6, 18));
+        assert_eq!(version("5.4"), (5, 4));
+        assert_eq!(version(""), (0, 0));
+    }
+
+    #[test]
+    fn every_check_says_what_it_is_for() {
+        for check in checks() {
+            assert!(!check.enables.is_empty() && !check.found.is_empty(), "{check:?}");
+        }
+    }
+}
