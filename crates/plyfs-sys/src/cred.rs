@@ -43,11 +43,24 @@ fn prepare_thread() -> bool {
     ready
 }
 
-/// While it lives, files made by this thread belong to the caller and the umask is the caller's.
+/// Whom a thread acts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Acting {
+    uid: u32,
+    gid: u32,
+    umask: u32,
+}
+
+const SERVER: Acting = Acting { uid: 0, gid: 0, umask: 0 };
+
+thread_local! {
+    static ACTING: Cell<Acting> = const { Cell::new(SERVER) };
+}
+
+/// While it lives, files made by this thread belong to the caller and the umask is the caller's. They nest.
 #[derive(Debug)]
 pub struct ActAs {
-    ids_changed: bool,
-    umask_changed: bool,
+    before: Acting,
     /// Thread-bound: must be dropped where it was made.
     not_send: PhantomData<*const ()>,
 }
@@ -56,38 +69,33 @@ impl ActAs {
     /// Becomes `uid`/`gid` with `umask` for this thread. Where we lack the privilege the ids stay ours: the maker
     /// of a file must look at its owner afterwards.
     pub fn caller(uid: u32, gid: u32, umask: u32) -> ActAs {
-        let ready = prepare_thread();
-        let ids_changed = ready && (uid, gid) != (0, 0);
-        if ids_changed {
-            set_fs_ids(uid, gid);
-        }
-        let umask_changed = umask != 0;
-        if umask_changed {
-            rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
-        }
-        ActAs { ids_changed, umask_changed, not_send: PhantomData }
+        prepare_thread();
+        let before = ACTING.get();
+        become_one(before, Acting { uid, gid, umask: umask & 0o777 });
+        ActAs { before, not_send: PhantomData }
     }
 
     /// Ourselves with an empty umask: for copies and marks whose mode is set exactly.
     pub fn server() -> ActAs {
-        ActAs::caller(0, 0, 0)
+        ActAs::caller(SERVER.uid, SERVER.gid, SERVER.umask)
     }
 }
 
 impl Drop for ActAs {
     fn drop(&mut self) {
-        if self.ids_changed {
-            set_fs_ids(0, 0);
-        }
-        if self.umask_changed {
-            rustix::process::umask(Mode::empty());
-        }
+        become_one(ACTING.get(), self.before);
     }
 }
 
-fn set_fs_ids(uid: u32, gid: u32) {
-    // SAFETY: setfsgid takes one integer and changes this thread's credentials only.
-    unsafe { libc::setfsgid(gid) };
-    // SAFETY: as above.
-    unsafe { libc::setfsuid(uid) };
+fn become_one(now: Acting, next: Acting) {
+    if (now.uid, now.gid) != (next.uid, next.gid) && prepare_thread() {
+        // SAFETY: setfsgid takes one integer and changes this thread's credentials only.
+        unsafe { libc::setfsgid(next.gid) };
+        // SAFETY: as above.
+        unsafe { libc::setfsuid(next.uid) };
+    }
+    if now.umask != next.umask {
+        rustix::process::umask(Mode::from_raw_mode(next.umask));
+    }
+    ACTING.set(next);
 }

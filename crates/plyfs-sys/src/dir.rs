@@ -103,6 +103,19 @@ impl Dir {
             .map_err(|errno| SysError::new("openat", errno).on(leaf.as_os_str()))
     }
 
+    /// Claims the directory for this process (flock(2), exclusive) until the answer is dropped. `None`: another
+    /// process has it. Filesystems without locks give a claim that holds nobody off.
+    pub fn claim(&self) -> Result<Option<OwnedFd>> {
+        use rustix::fs::FlockOperation;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.0, ".", flags, Mode::empty()).named("openat")?;
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(Some(fd)),
+            Err(errno) => Err(SysError::new("flock", errno)),
+        }
+    }
+
     /// Attributes of the directory itself.
     pub fn stat_self(&self) -> Result<Stat> {
         statx(&self.0, "".as_ref())

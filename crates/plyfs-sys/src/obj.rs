@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use crate::dir::{Access, Dir};
 use crate::error::{Errno, Result, SysError};
 use crate::leaf::Leaf;
-use crate::stat::{NewTime, Stat, statx, timestamps};
+use crate::stat::{Kind, NewTime, Stat, statx, timestamps};
 
 /// An object that exists.
 #[derive(Debug, Clone, Copy)]
@@ -84,11 +84,18 @@ impl Obj<'_> {
     /// chmod; not for symlinks (EOPNOTSUPP), whose mode Linux does not keep.
     pub fn chmod(&self, perm: u32) -> Result<()> {
         let mode = Mode::from_raw_mode(perm);
-        let done = match self {
-            Obj::At(dir, leaf) => rustix::fs::chmodat(dir, leaf.as_os_str(), mode, AtFlags::empty()),
-            Obj::Dir(_) | Obj::Fd(_) => rustix::fs::chmod(self.magic(), mode),
+        let path = match self {
+            // fchmodat(2) without flags would follow a symlink out of the branch; a held object can't be followed.
+            Obj::At(dir, leaf) => {
+                let held = dir.hold(leaf)?;
+                if statx(&held, OsStr::new(""))?.kind == Kind::Symlink {
+                    return Err(self.failed("chmod")(Errno::OPNOTSUPP));
+                }
+                return rustix::fs::chmod(proc_path(held.as_fd()), mode).map_err(self.failed("chmod"));
+            }
+            Obj::Dir(_) | Obj::Fd(_) => self.magic(),
         };
-        done.map_err(self.failed("chmod"))
+        rustix::fs::chmod(path, mode).map_err(self.failed("chmod"))
     }
 
     /// chown; `None` leaves an id alone.
@@ -111,12 +118,6 @@ impl Obj<'_> {
             }
         };
         done.map_err(self.failed("utimensat"))
-    }
-
-    /// Sets the size (truncate(2)) of a regular file.
-    pub fn truncate(&self, size: u64) -> Result<()> {
-        let file = self.open(Access::Write)?;
-        rustix::fs::ftruncate(&file, size).map_err(self.failed("ftruncate"))
     }
 
     /// Opens what is held or named; a held `O_PATH` descriptor is reopened, also when its name is gone.

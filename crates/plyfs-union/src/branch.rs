@@ -2,6 +2,7 @@
 //!
 //! Here: the checks of aufs.5 at adding a branch. Not here: what lies in a branch (`look.rs`), its marks (`marks.rs`).
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub(crate) struct Branch {
     pub(crate) fsid: u64,
     /// `root` is a private copy of the mount, so no mount below it can be seen.
     pub(crate) private: bool,
+    /// Held while mounted writable: no other mount may write here (aufs.5).
+    _claim: Option<OwnedFd>,
     /// Where our own facts are kept.
     pub(crate) keeper: Keeper,
     spec: BranchSpec,
@@ -61,7 +64,7 @@ impl Stack {
     pub(crate) fn open(spec: &MountSpec) -> Result<Stack> {
         let mut branches = Vec::with_capacity(spec.branches.len());
         for (index, one) in spec.branches.iter().enumerate() {
-            branches.push(Branch::open(index as BranchIdx, one)?);
+            branches.push(Branch::open(index as BranchIdx, one, spec.grammar)?);
         }
         check_overlaps(spec, &branches)?;
         for branch in &mut branches {
@@ -103,7 +106,7 @@ impl Stack {
 }
 
 impl Branch {
-    fn open(index: BranchIdx, spec: &BranchSpec) -> Result<Branch> {
+    fn open(index: BranchIdx, spec: &BranchSpec, grammar: Grammar) -> Result<Branch> {
         let bad = |why: String| Error::Branch { path: spec.path.clone(), why, errno: None };
         let root = Dir::open(&spec.path).map_err(|e| cannot_open(&spec.path, &e))?;
         let path = root.kernel_path()?;
@@ -123,8 +126,10 @@ impl Branch {
                 errno: Some(plyfs_sys::Errno::ROFS.raw_os_error()),
             });
         }
+        let claim = if perm == Perm::Rw { claim(&root, &spec.path, grammar)? } else { None };
         Ok(Branch {
             index,
+            _claim: claim,
             path,
             writable: perm == Perm::Rw,
             honours: perm == Perm::Rw || spec.wh,
@@ -163,6 +168,30 @@ fn cannot_open(path: &Path, e: &SysError) -> Error {
         _ => format!("can't be opened: {e}"),
     };
     Error::Branch { path: path.to_owned(), why, errno: Some(e.errno().raw_os_error()) }
+}
+
+/// A server that was just unmounted needs a moment to go.
+const CLAIM_TRIES: u32 = 60;
+const CLAIM_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// aufs.5: a writable branch must not be shared by two mounts. Engines (overlay's grammar) mount again after a lazy
+/// unmount whose files are still open; there it is a warning, as in kernel overlayfs.
+fn claim(root: &Dir, path: &Path, grammar: Grammar) -> Result<Option<OwnedFd>> {
+    for _ in 0..CLAIM_TRIES {
+        if let Some(claim) = root.claim()? {
+            return Ok(Some(claim));
+        }
+        if grammar == Grammar::Overlay {
+            tracing::warn!(branch = %path.display(), "another mount writes to this branch");
+            return Ok(None);
+        }
+        std::thread::sleep(CLAIM_PAUSE);
+    }
+    Err(Error::Branch {
+        path: path.to_owned(),
+        why: "is a writable branch of another mount; unmount that first, or use it read-only here".into(),
+        errno: Some(plyfs_sys::Errno::BUSY.raw_os_error()),
+    })
 }
 
 /// aufs.5: a branch must be no other branch, no ancestor and no descendant of one. Overlay: only the upper counts,

@@ -1,14 +1,10 @@
-//! Copy-up: brings one object, or a directory without its contents, to a writable branch (aufs.5, "Copy On Write").
-//!
-//! Temporary name, data, owner, xattrs, mode, times, our origin, fsync, rename: a crash leaves the old state and at
-//! most a temporary name. Data is copied under the file's own lock only; the last rename takes its directory's.
+//! Copy-up of directories, without their contents, and what copies of all kinds share (aufs.5, "Copy On Write").
+//! Files and other non-directories: `copyup_file.rs`. The mode of work is the same: see there.
 
 use std::sync::Arc;
 
-use plyfs_sys::{Access, Dir, Errno, Kind, Leaf, NewTime, Obj, RenameHow, SetXattr, Stat};
+use plyfs_sys::{Dir, Errno, Kind, Leaf, NewTime, Obj, RenameHow, SetXattr, Stat};
 use std::ffi::OsStr;
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::branch::Branch;
@@ -17,9 +13,7 @@ use crate::ids::{self, RealId};
 use crate::index::put;
 use crate::marks::{self, Fact};
 use crate::names;
-use crate::nodes::{DirAt, Home, HomeBy, Link, Node, Place, Spot};
-use crate::plink::Plink;
-use crate::policy;
+use crate::nodes::{DirAt, Node, Place};
 use crate::resolve::BranchIdx;
 use crate::union::{TRIES, Union};
 
@@ -33,6 +27,8 @@ impl Union {
             let link = node.link().ok_or(Refusal::Absent)?;
             let parent_dir = self.ensure_dir(&link.parent, branch)?;
             let mut parent = link.parent.as_dir()?.index.write();
+            // Whoever lists the directory for the first time settles its places: not at the same time.
+            let _listing = node.as_dir()?.index.write();
             if parent.removed || !node.has_link(&link.parent, &link.name) || node.at(branch)?.is_some() {
                 continue;
             }
@@ -83,189 +79,9 @@ impl Union {
         copy.stat().map_err(|e| to.blame(e))
     }
 
-    /// Makes sure that a non-directory is on a writable branch.
-    pub(crate) fn copy_up(&self, node: &Arc<Node>, size: Option<u64>) -> Result<()> {
-        self.copy_up_to(node, None, size)
-    }
-
-    /// The same; on branch `target` where one is given. Of regular files the first `size` bytes are enough.
-    pub(crate) fn copy_up_to(
-        &self,
-        node: &Arc<Node>,
-        target: Option<BranchIdx>,
-        size: Option<u64>,
-    ) -> Result<()> {
-        let other = node.as_other()?;
-        let there = |home: &Home| target.map_or(self.stack.writable(home.branch), |t| t == home.branch);
-        if there(&other.state.read().home) {
-            return Ok(());
-        }
-        let _only_one = other.copyup.lock();
-        for _ in 0..TRIES {
-            let home = other.state.read().home.clone();
-            if there(&home) {
-                return Ok(());
-            }
-            let done = match (&home.by, node.link()) {
-                (HomeBy::Held(_), _) => self.copy_held(node, &home, target, size)?,
-                (HomeBy::Name | HomeBy::Plink(_), Some(link)) => {
-                    self.copy_named(node, &home, &link, target, size)?
-                }
-                // Losing its last name right now: held in a moment.
-                (HomeBy::Name | HomeBy::Plink(_), None) => false,
-            };
-            if done {
-                return Ok(());
-            }
-            std::thread::yield_now();
-        }
-        Err(Error::Stale)
-    }
-
-    /// `Ok(false)`: the name was lost or moved meanwhile; look again.
-    fn copy_named(
-        &self,
-        node: &Arc<Node>,
-        home: &Home,
-        link: &Link,
-        target: Option<BranchIdx>,
-        size: Option<u64>,
-    ) -> Result<bool> {
-        let places = link.parent.as_dir()?.at.read().clone();
-        let branch = target.map_or_else(|| policy::for_copy(&self.stack, &places, home.branch), Ok)?;
-        let to = self.stack.branch(branch);
-        let dir = self.ensure_dir(&link.parent, branch)?;
-        let (source, stat) = self.spot(node)?;
-        let temp = names::temp();
-        let state = node.as_other()?.state.read().clone();
-        let copy = self
-            .make_copy(to, &dir, &temp, &source, &stat, state.identity, size)
-            .inspect_err(|_| discard(&dir, &temp, node.kind))?;
-        let mut parent = link.parent.as_dir()?.index.write();
-        if parent.removed || !node.has_link(&link.parent, &link.name) {
-            dir.unlink(&temp).map_err(|e| to.blame(e))?;
-            return Ok(false);
-        }
-        let before = dir.stat_self().map_err(|e| to.blame(e))?;
-        let shared = stat.nlink.saturating_sub(self.plinks.hidden(state.identity)) > 1
-            && !self.noplink
-            && self.plinks.find(state.identity).is_none();
-        let placed = if shared {
-            self.place_plink(to, &dir, &temp, &link.name, state.identity, &copy, stat.nlink)
-        } else {
-            dir.rename(&temp, &dir, &link.name, RenameHow::NoReplace)
-                .map(|()| HomeBy::Name)
-                .map_err(|e| to.blame(e))
-        };
-        let by = placed.inspect_err(|_| discard(&dir, &temp, node.kind))?;
-        restore_times(&dir, &before).map_err(|e| to.blame(e))?;
-        if let Some(index) = &mut parent.index {
-            index.change(&link.name, branch, put(node.kind, copy.ino));
-        }
-        let mut state = node.as_other()?.state.write();
-        state.home = Home { branch, real: RealId::of(&copy), by };
-        state.generation += 1;
-        Ok(true)
-    }
-
-    /// The copy of a hard-linked file: first under its pseudo-link, where all names find it, then under `name`.
-    #[expect(clippy::too_many_arguments, reason = "one step of copy_named, with its facts")]
-    fn place_plink(
-        &self,
-        to: &Branch,
-        dir: &Dir,
-        temp: &Leaf,
-        name: &Leaf,
-        identity: RealId,
-        copy: &Stat,
-        names_below: u32,
-    ) -> Result<HomeBy> {
-        let below = names_below.saturating_sub(self.plinks.hidden(identity)).saturating_sub(1);
-        let text = below.to_string();
-        marks::keep_fact(to, Obj::At(dir, temp), Fact::Links, text.as_bytes())?;
-        let plinks = self.plinks.make_dir(to)?;
-        let text = format!("{}.{}", ids::number(&self.stack, identity), copy.ino);
-        let leaf = Leaf::new(OsStr::new(&text)).ok_or(Error::Stale)?;
-        dir.link(temp, &plinks, &leaf).map_err(|e| to.blame(e))?;
-        let plink = Plink { branch: to.index, leaf: leaf.clone(), real: RealId::of(copy), below };
-        self.plinks.insert(identity, plink);
-        dir.rename(temp, dir, name, RenameHow::NoReplace).map_err(|e| to.blame(e))?;
-        Ok(HomeBy::Plink(leaf))
-    }
-
-    /// An unlinked open file from below: the copy never gets a name.
-    fn copy_held(
-        &self,
-        node: &Arc<Node>,
-        home: &Home,
-        target: Option<BranchIdx>,
-        size: Option<u64>,
-    ) -> Result<bool> {
-        let root = self.root.as_dir()?.at.read().clone();
-        let branch = target.map_or_else(|| policy::for_copy(&self.stack, &root, home.branch), Ok)?;
-        let to = self.stack.branch(branch);
-        let (source, stat) = self.spot(node)?;
-        let temp = names::temp();
-        let identity = node.as_other()?.state.read().identity;
-        let before = to.root.stat_self().map_err(|e| to.blame(e))?;
-        let copy = self.make_copy(to, &to.root, &temp, &source, &stat, identity, size);
-        let held = to.root.hold(&temp);
-        discard(&to.root, &temp, node.kind);
-        restore_times(&to.root, &before).map_err(|e| to.blame(e))?;
-        let (copy, held) = (copy?, File::from(held.map_err(|e| to.blame(e))?));
-        let mut state = node.as_other()?.state.write();
-        state.home = Home { branch, real: RealId::of(&copy), by: HomeBy::Held(Arc::new(held)) };
-        state.generation += 1;
-        Ok(true)
-    }
-
-    /// Copies a non-directory to `temp` in `dir`, complete but for its name.
-    #[expect(clippy::too_many_arguments, reason = "source and target, each with its facts")]
-    fn make_copy(
-        &self,
-        to: &Branch,
-        dir: &Dir,
-        temp: &Leaf,
-        source: &Spot,
-        stat: &Stat,
-        identity: RealId,
-        size: Option<u64>,
-    ) -> Result<Stat> {
-        let blame = |e| to.blame(e);
-        let _server = plyfs_sys::cred::ActAs::server();
-        match stat.kind {
-            Kind::File => {
-                let from =
-                    source.obj().open(Access::Read).map_err(|e| self.stack.branch(source.branch).blame(e))?;
-                let file = dir.create(temp, 0o600).map_err(blame)?;
-                let wanted = size.unwrap_or(stat.size);
-                plyfs_sys::file::copy_contents(&from, stat.size, &file, wanted).map_err(blame)?;
-                self.copy_attributes(to, source.obj(), stat, Obj::Fd(file.as_fd()), Some(identity))?;
-                if !self.volatile {
-                    plyfs_sys::file::fsync(&file, false).map_err(blame)?;
-                }
-            }
-            Kind::Symlink => {
-                let target = source.obj().readlink().map_err(blame)?;
-                dir.symlink(temp, &target).map_err(blame)?;
-                self.copy_attributes(to, source.obj(), stat, Obj::At(dir, temp), Some(identity))?;
-            }
-            Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
-                if stat.is_null_device() {
-                    marks::make_null_device(to, dir, temp, 0o600)?;
-                } else {
-                    dir.mknod(temp, stat.kind, 0o600, stat.rdev).map_err(blame)?;
-                }
-                self.copy_attributes(to, source.obj(), stat, Obj::At(dir, temp), Some(identity))?;
-            }
-            Kind::Dir => return Err(Refusal::IsADirectory.into()),
-        }
-        dir.stat(temp).map_err(blame)
-    }
-
-    /// Owner, xattrs and ACLs, mode, our origin, times: in this order, since chown clears set-id bits and xattr
-    /// changes touch times.
-    fn copy_attributes(
+    /// Owner, xattrs and ACLs, our origin, mode, times: in this order, since chown clears set-id bits, xattrs of a
+    /// read-only file can't be set by an ordinary user, and xattr changes touch times.
+    pub(crate) fn copy_attributes(
         &self,
         to: &Branch,
         source: Obj<'_>,
@@ -275,28 +91,32 @@ impl Union {
     ) -> Result<()> {
         let blame = |e| to.blame(e);
         let made = copy.stat().map_err(blame)?;
-        if (made.uid, made.gid) != (stat.uid, stat.gid) {
-            self.copy_owner(to, stat, copy)?;
-        }
+        let owned = (made.uid, made.gid) == (stat.uid, stat.gid) || self.copy_owner(to, stat, copy)?;
         copy_xattrs(to, source, copy)?;
-        if stat.kind != Kind::Symlink {
-            copy.chmod(stat.perm).map_err(blame)?;
-        }
-        let origin = identity.and_then(|identity| ids::origin_text(&self.stack, identity));
+        // Names that come apart at copy-up must not be one file by their numbers.
+        let apart = self.noplink && stat.nlink > 1 && stat.kind != Kind::Dir;
+        let origin = identity.filter(|_| !apart).and_then(|identity| ids::origin_text(&self.stack, identity));
         if let Some(text) = origin {
             marks::keep_fact(to, copy, Fact::Origin, text.as_bytes())?;
+        }
+        if stat.kind != Kind::Symlink {
+            // Set-id bits mean an owner: without the owner they would mean another.
+            let perm = if owned || stat.kind == Kind::Dir { stat.perm } else { stat.perm & !0o6000 };
+            copy.chmod(perm).map_err(blame)?;
         }
         copy.set_times(NewTime::At(stat.atime), NewTime::At(stat.mtime)).map_err(blame)
     }
 
-    /// An ordinary user can't give files away: then the copy is the user's, as with every copy of theirs.
-    fn copy_owner(&self, to: &Branch, stat: &Stat, copy: Obj<'_>) -> Result<()> {
+    /// An ordinary user can't give files away: then the copy is the user's, as with every copy of theirs, and the
+    /// answer is `false`.
+    fn copy_owner(&self, to: &Branch, stat: &Stat, copy: Obj<'_>) -> Result<bool> {
         match copy.chown(Some(stat.uid), Some(stat.gid)) {
-            Err(e) if matches!(e.errno(), Errno::PERM | Errno::INVAL) && !self.privileged => {
+            Ok(()) => Ok(true),
+            Err(e) if matches!(e.errno(), Errno::PERM | Errno::INVAL) => {
                 tracing::debug!(branch = %to.path.display(), "owner {}:{} not kept: {e}", stat.uid, stat.gid);
-                Ok(())
+                Ok(false)
             }
-            done => done.map_err(|e| to.blame(e)),
+            Err(e) => Err(to.blame(e)),
         }
     }
 }

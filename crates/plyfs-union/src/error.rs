@@ -42,6 +42,8 @@ pub enum Refusal {
     Forbidden,
     /// The extended attribute is absent.
     NoAttribute,
+    /// A branch's directory may be passed through but not listed.
+    Denied,
 }
 
 /// An engine error.
@@ -65,7 +67,7 @@ pub enum Error {
     #[error("bad handle")]
     BadHandle,
     /// The mount was asked for something that can't be.
-    #[error("{0}")]
+    #[error(transparent)]
     Spec(#[from] SpecError),
     /// A branch can't be part of this stack.
     #[error("branch {}: {why}", .path.display())]
@@ -114,6 +116,7 @@ impl Refusal {
             Refusal::TooManyLinks => Errno::MLINK,
             Refusal::Unsupported => Errno::OPNOTSUPP,
             Refusal::NoAttribute => Errno::NODATA,
+            Refusal::Denied => Errno::ACCESS,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Identity: stable inode numbers (design D4) and owners as the union shows them (`uidmapping`, `squash_to_*`).
 
-use plyfs_sys::{Dev, Obj, Stat};
+use plyfs_sys::{Dev, Obj, Stat, cred};
 
 use crate::branch::{Branch, Stack};
 use crate::error::{Refusal, Result};
@@ -43,7 +43,8 @@ pub(crate) fn number(stack: &Stack, id: RealId) -> u64 {
 /// Who an object is in the union: what it was copied up from, or itself.
 pub(crate) fn identity(stack: &Stack, branch: &Branch, obj: Obj<'_>, stat: &Stat) -> Result<RealId> {
     let own = RealId::of(stat);
-    if !marks::may_have_facts(branch) {
+    // A branch whose whiteouts do not count shows what was renamed away as well: two files, not one.
+    if !branch.honours || !marks::may_have_facts(branch) {
         return Ok(own);
     }
     let origin = marks::fact(branch, obj, Fact::Origin)?;
@@ -51,7 +52,7 @@ pub(crate) fn identity(stack: &Stack, branch: &Branch, obj: Obj<'_>, stat: &Stat
 }
 
 /// `FSID:INO`; `None` if that filesystem is not in the stack any more: then the copy stands for itself.
-fn parse_origin(stack: &Stack, text: &[u8]) -> Option<RealId> {
+pub(crate) fn parse_origin(stack: &Stack, text: &[u8]) -> Option<RealId> {
     let (fsid, ino) = std::str::from_utf8(text).ok()?.split_once(':')?;
     let dev = stack.dev_of_fsid(u64::from_str_radix(fsid, 16).ok()?)?;
     Some(RealId { dev, ino: ino.parse().ok()? })
@@ -70,6 +71,7 @@ pub(crate) struct IdMap {
     gid: Vec<IdRange>,
     squash_uid: Option<u32>,
     squash_gid: Option<u32>,
+    adopt: Option<(u32, u32)>,
 }
 
 /// What an id outside of the map shows as (the kernel's `overflowuid`).
@@ -83,6 +85,7 @@ impl IdMap {
             gid: spec.gid_map.clone(),
             squash_uid: spec.squash.uid.or(root),
             squash_gid: spec.squash.gid.or(root),
+            adopt: spec.adopt_unmapped.then(|| (cred::effective_uid(), cred::effective_gid())),
         }
     }
 
@@ -92,6 +95,21 @@ impl IdMap {
             squash.unwrap_or_else(|| translate(map, id, |r| (r.outside, r.inside)).unwrap_or(OVERFLOW))
         };
         (shown(self.squash_uid, &self.uid, uid), shown(self.squash_gid, &self.gid, gid))
+    }
+
+    /// Owner and mode of an object whose owner is not mapped, where those are adopted: ours, with our own rights to it
+    /// as the owner's and everybody's. Set-id bits mean an owner and are not shown.
+    pub(crate) fn adopted(&self, uid: u32, gid: u32, perm: u32) -> (u32, u32, u32) {
+        let Some((own_uid, own_gid)) = self.adopt else { return (uid, gid, perm) };
+        if uid != OVERFLOW && gid != OVERFLOW {
+            return (uid, gid, perm);
+        }
+        let rights = match (uid == own_uid, gid == own_gid) {
+            (true, _) => perm >> 6 & 7,
+            (false, true) => perm >> 3 & 7,
+            (false, false) => perm & 7,
+        };
+        (own_uid, own_gid, perm & 0o1000 | rights << 6 | rights << 3 | rights)
     }
 
     /// As the branch keeps it; EINVAL for an id outside of the map (as chown(2) in a user namespace).
@@ -126,6 +144,15 @@ fn translate(map: &[IdRange], id: u32, ends: impl Fn(&IdRange) -> (u32, u32)) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unmapped_owners_are_adopted_with_the_rights_one_has() {
+        let map = IdMap { adopt: Some((1000, 1000)), ..IdMap::default() };
+        assert_eq!(map.adopted(OVERFLOW, OVERFLOW, 0o1777), (1000, 1000, 0o1777));
+        assert_eq!(map.adopted(OVERFLOW, OVERFLOW, 0o4755), (1000, 1000, 0o555));
+        assert_eq!(map.adopted(OVERFLOW, 1000, 0o640), (1000, 1000, 0o444));
+        assert_eq!(map.adopted(1000, 1000, 0o640), (1000, 1000, 0o640));
+    }
 
     #[test]
     fn ids_map_both_ways() {

@@ -43,6 +43,9 @@ impl Line {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     lines: HashMap<Leaf, Line>,
+    /// Branches whose directory we may pass through but not list (an ordinary user, mode 0711): names there are
+    /// asked for one by one.
+    unlisted: Vec<BranchIdx>,
     /// Visible subdirectories: the directory's link count is two more (POSIX).
     subdirs: u32,
 }
@@ -71,6 +74,12 @@ impl Index {
         self.visible().next().is_none()
     }
 
+    /// Does a visible name lie on a branch of this kind, shown or covered?
+    pub(crate) fn visible_on(&self, branch: impl Fn(BranchIdx) -> bool) -> bool {
+        let lies_there = |line: &Line| line.seen.iter().any(|one| one.found.is_some() && branch(one.branch));
+        self.visible().any(|(name, _)| self.line(name.as_os_str()).is_some_and(lies_there))
+    }
+
     pub(crate) fn subdirs(&self) -> u32 {
         self.subdirs
     }
@@ -78,6 +87,16 @@ impl Index {
     /// While filling: branches come top first.
     pub(crate) fn add(&mut self, name: Leaf, branch: BranchIdx, change: impl FnOnce(&mut Seen)) {
         update(&mut self.lines.entry(name).or_default().seen, branch, change);
+    }
+
+    /// The branch's directory can't be listed.
+    pub(crate) fn add_unlisted(&mut self, branch: BranchIdx) {
+        self.unlisted.push(branch);
+    }
+
+    /// Branches to be asked for names that are not known yet.
+    pub(crate) fn unlisted(&self) -> &[BranchIdx] {
+        &self.unlisted
     }
 
     /// After filling.

@@ -15,6 +15,7 @@ pub mod attr;
 mod branch;
 mod changes;
 mod copyup;
+mod copyup_file;
 mod error;
 mod explain;
 mod handles;

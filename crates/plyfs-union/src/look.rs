@@ -6,11 +6,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use plyfs_sys::{Dir, Kind, Leaf, RawEntry};
+use plyfs_sys::{Dir, Errno, Kind, Leaf, RawEntry};
 
 use crate::anchor::Anchors;
 use crate::branch::{Branch, Stack};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::{Index, put};
 use crate::marks::{self, DirMarks};
 use crate::names::{self, Word};
@@ -34,7 +34,13 @@ pub(crate) fn fill(stack: &Stack, anchors: &Anchors, node: &Node) -> Result<(Ind
             continue;
         }
         let DirMarks { opaque, redirect } = marks_of(branch, &dir, !waiting.is_empty())?;
-        let opaque = read(&mut index, branch, &dir)? || opaque;
+        let opaque = match read(&mut index, branch, &dir) {
+            Err(Error::Sys { source, .. }) if source.errno() == Errno::ACCESS => {
+                index.add_unlisted(branch.index);
+                has_opaque_mark(branch, &dir)?
+            }
+            read => read?,
+        } || opaque;
         if let Some(target) = redirect {
             let target = absolute(node, &target, branch.index, &waiting)?;
             waiting = walk(stack, &target, branch.index + 1)?.into_iter().rev().collect();
@@ -74,8 +80,7 @@ fn read(index: &mut Index, branch: &Branch, dir: &Dir) -> Result<bool> {
                 index.add(name, branch.index, |seen| seen.whiteout = true);
             }
             Word::LongWhiteout if branch.honours => {
-                let name = dir.readlink(&entry.leaf).map_err(|e| branch.blame(e))?;
-                if let Some(name) = Leaf::new(&name) {
+                if let Some(name) = long_whiteout(branch, dir, &entry.leaf)? {
                     index.add(name, branch.index, |seen| seen.whiteout = true);
                 }
             }
@@ -84,6 +89,15 @@ fn read(index: &mut Index, branch: &Branch, dir: &Dir) -> Result<bool> {
         }
     }
     Ok(opaque)
+}
+
+/// The name that a long whiteout hides; `None` for anything that only looks like one.
+fn long_whiteout(branch: &Branch, dir: &Dir, leaf: &Leaf) -> Result<Option<Leaf>> {
+    match dir.readlink(leaf) {
+        Ok(name) => Ok(Leaf::new(&name)),
+        Err(e) if matches!(e.errno(), Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(e) => Err(branch.blame(e)),
+    }
 }
 
 fn read_plain(index: &mut Index, branch: &Branch, dir: &Dir, entry: RawEntry) -> Result<()> {
@@ -104,12 +118,39 @@ fn read_plain(index: &mut Index, branch: &Branch, dir: &Dir, entry: RawEntry) ->
     Ok(())
 }
 
+fn has_opaque_mark(branch: &Branch, dir: &Dir) -> Result<bool> {
+    let mark = names::opaque_mark();
+    Ok(branch.honours && dir.try_stat(&mark).map_err(|e| branch.blame(e))?.is_some())
+}
+
+/// Asks the branches of `index` that can't be listed about one name.
+pub(crate) fn ask_unlisted(
+    stack: &Stack,
+    anchors: &Anchors,
+    node: &Node,
+    index: &mut Index,
+    name: &Leaf,
+) -> Result<()> {
+    for branch in index.unlisted().to_vec() {
+        let dir = anchors.dir(stack, node, branch)?;
+        if let Some(seen) = probe(stack.branch(branch), &dir, name)? {
+            index.change(name, branch, |one| *one = seen);
+        }
+    }
+    Ok(())
+}
+
 /// What one branch's directory has under one name, without reading the whole directory.
 pub(crate) fn probe(branch: &Branch, dir: &Dir, name: &Leaf) -> Result<Option<Seen>> {
     let blame = |e| branch.blame(e);
     let (names::WhiteoutName::File(mark) | names::WhiteoutName::Long(mark)) = names::whiteout_of(name);
-    let mut whiteout =
-        branch.honours && dir.try_stat(&mark).map_err(blame)?.is_some_and(|s| !s.kind.is_dir());
+    let mut whiteout = branch.honours
+        && match names::whiteout_of(name) {
+            names::WhiteoutName::File(_) => {
+                dir.try_stat(&mark).map_err(blame)?.is_some_and(|stat| stat.kind == Kind::File)
+            }
+            names::WhiteoutName::Long(_) => long_whiteout(branch, dir, &mark)?.as_ref() == Some(name),
+        };
     let mut found =
         dir.try_stat(name).map_err(blame)?.map(|stat| (stat, Found { kind: stat.kind, ino: stat.ino }));
     if let Some((stat, _)) = found
@@ -155,11 +196,12 @@ fn step(stack: &Stack, here: &Here, leaf: &Leaf) -> Result<Here> {
         let child = Arc::new(dir.child(leaf).map_err(|e| branch.blame(e))?);
         let path = [path.as_slice(), std::slice::from_ref(leaf)].concat();
         let marks = marks_of(branch, &child, true)?;
-        let opaque = marks.opaque
-            || branch.honours
-                && child.try_stat(&names::opaque_mark()).map_err(|e| branch.blame(e))?.is_some();
-        next.push((index, child, path));
+        let opaque = marks.opaque || has_opaque_mark(branch, &child)?;
+        next.push((index, child, path.clone()));
         if let Some(target) = marks.redirect {
+            // overlayfs writes a redirect within the same parent as a bare name.
+            let above = path_of(&path[..path.len() - 1]);
+            let target = if target.is_absolute() { target } else { above.join(target) };
             for at in walk(stack, &target, index + 1)? {
                 if let Place::Path(path) = at.place {
                     next.push((at.branch, open_path(stack.branch(at.branch), &path)?, path.to_vec()));
@@ -172,6 +214,10 @@ fn step(stack: &Stack, here: &Here, leaf: &Leaf) -> Result<Here> {
         }
     }
     Ok(next)
+}
+
+fn path_of(leaves: &[Leaf]) -> std::path::PathBuf {
+    std::iter::once(std::ffi::OsStr::new("/")).chain(leaves.iter().map(Leaf::as_os_str)).collect()
 }
 
 fn open_path(branch: &Branch, path: &[Leaf]) -> Result<Arc<Dir>> {

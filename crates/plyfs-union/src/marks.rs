@@ -14,7 +14,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use plyfs_sys::{Dev, Dir, Errno, Kind, Leaf, Obj, RenameHow, SetXattr};
+use plyfs_sys::{Dev, Dir, Errno, Kind, Leaf, Obj, RenameHow, SetXattr, SysError};
 
 use crate::branch::Branch;
 use crate::error::{Error, Refusal, Result};
@@ -103,8 +103,17 @@ fn fact_name(namespace: &str, fact: Fact) -> OsString {
 /// Keeps a fact. `Ok(false)` where the branch can't keep it (no xattrs; `user.` on a symlink or device).
 pub(crate) fn keep_fact(branch: &Branch, obj: Obj<'_>, fact: Fact, value: &[u8]) -> Result<bool> {
     let Some(namespace) = claim(branch)? else { return Ok(false) };
-    match obj.set_xattr(&fact_name(namespace, fact), value, SetXattr::Any) {
+    let name = fact_name(namespace, fact);
+    match obj.set_xattr(&name, value, SetXattr::Any) {
         Ok(()) => Ok(true),
+        // `user.` xattrs need write permission, which the owner can give for a moment.
+        Err(e) if e.errno() == Errno::ACCESS => {
+            let perm = obj.stat().map_err(|e| branch.blame(e))?.perm;
+            obj.chmod(perm | 0o200).map_err(|e| branch.blame(e))?;
+            let kept = obj.set_xattr(&name, value, SetXattr::Any);
+            obj.chmod(perm).map_err(|e| branch.blame(e))?;
+            kept.map(|()| true).map_err(|e| branch.blame(e))
+        }
         Err(e) if matches!(e.errno(), Errno::PERM | Errno::OPNOTSUPP | Errno::NOSPC | Errno::TOOBIG) => {
             Ok(false)
         }
@@ -235,14 +244,27 @@ fn make_base(branch: &Branch, base: &Leaf) -> Result<()> {
 
 fn make_long_whiteout(dir: &Dir, leaf: &Leaf, name: &Leaf) -> plyfs_sys::Result<()> {
     match dir.symlink(leaf, name.as_os_str()) {
-        Err(e) if e.errno() == Errno::EXIST && dir.readlink(leaf)? == name.as_os_str() => Ok(()),
+        Err(e) if e.errno() == Errno::EXIST => match dir.readlink(leaf)? == name.as_os_str() {
+            true => Ok(()),
+            // Another name of the same hash has it: said, not lost.
+            false => Err(SysError::new("symlinkat", Errno::NAMETOOLONG).on(name.as_os_str())),
+        },
         done => done,
     }
 }
 
 /// Removes the whiteout of `name`, in whichever form it is; fine if there is none.
 pub(crate) fn drop_whiteout(branch: &Branch, dir: &Dir, name: &Leaf) -> Result<()> {
-    let (WhiteoutName::File(leaf) | WhiteoutName::Long(leaf)) = names::whiteout_of(name);
+    let leaf = match names::whiteout_of(name) {
+        WhiteoutName::File(leaf) => leaf,
+        WhiteoutName::Long(leaf) => match dir.readlink(&leaf) {
+            Ok(text) if text == name.as_os_str() => leaf,
+            // None, or another name's.
+            Ok(_) => return Ok(()),
+            Err(e) if matches!(e.errno(), Errno::NOENT | Errno::INVAL) => return Ok(()),
+            Err(e) => return Err(branch.blame(e)),
+        },
+    };
     match dir.unlink(&leaf) {
         Err(e) if e.errno() != Errno::NOENT => return Err(branch.blame(e)),
         Ok(()) | Err(_) => {}

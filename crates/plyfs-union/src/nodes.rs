@@ -3,14 +3,14 @@
 //! A node knows its names (links), not its path, and holds no descriptor: `anchor.rs` finds its objects on the
 //! branches. A node stays in the table while the kernel or a child node or an open handle refers to it.
 //!
-//! Lock order, outermost first: `Union::renames` (directories changing parents), a file's `copyup`, directories'
-//! `index` (ancestor before descendant, else by number), then the short ones, never two at once: `links`, `at`,
-//! a file's `state`, the table's shards, the hard-link keys.
+//! Lock order, outermost first: `Union::renames` (directories changing parents), a file's `copyup`, its `io`,
+//! directories' `index` (ancestor before descendant, else by number), then the short ones, never two at once:
+//! `links`, `at`, a file's `state`, the table's shards. The hard-link keys come before the shards.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use plyfs_sys::{Kind, Leaf, Obj};
@@ -56,6 +56,8 @@ pub(crate) struct DirBody {
     pub(crate) at: RwLock<Places>,
     /// Held from look to tell by everything that changes the directory.
     pub(crate) index: RwLock<DirState>,
+    /// Its top has a redirect: which branches merge is known only once it is listed.
+    pub(crate) redirected: AtomicBool,
     /// Its descriptor once it was removed but is still referred to.
     pub(crate) gone: RwLock<Option<(BranchIdx, Arc<plyfs_sys::Dir>)>>,
 }
@@ -93,6 +95,8 @@ pub(crate) struct DirState {
 pub(crate) struct OtherBody {
     /// Held by whoever copies the file up: it is copied once.
     pub(crate) copyup: Mutex<()>,
+    /// Shared while data is written; alone while a file is copied from one writable branch to another.
+    pub(crate) io: RwLock<()>,
     pub(crate) state: RwLock<OtherState>,
 }
 
@@ -130,13 +134,18 @@ pub(crate) enum HomeBy {
 impl Node {
     /// A new directory with one reference.
     pub(crate) fn dir(ino: Ino, number: u64, at: Places, link: Option<Link>) -> Node {
-        let body = DirBody { at: RwLock::new(at), index: RwLock::default(), gone: RwLock::default() };
+        let body = DirBody {
+            at: RwLock::new(at),
+            index: RwLock::default(),
+            redirected: AtomicBool::new(false),
+            gone: RwLock::default(),
+        };
         Node::new(ino, Kind::Dir, number, link, Body::Dir(body))
     }
 
     /// A new non-directory with one reference.
     pub(crate) fn other(ino: Ino, kind: Kind, number: u64, state: OtherState, link: Option<Link>) -> Node {
-        let body = OtherBody { copyup: Mutex::new(()), state: RwLock::new(state) };
+        let body = OtherBody { copyup: Mutex::new(()), io: RwLock::new(()), state: RwLock::new(state) };
         Node::new(ino, kind, number, link, Body::Other(body))
     }
 
@@ -265,7 +274,8 @@ impl Nodes {
         self.put_one(node, count, &mut gone);
         while let Some(node) = gone.pop() {
             self.forget_key(&node);
-            for link in std::mem::take(&mut *node.links.lock()) {
+            let links = std::mem::take(&mut *node.links.lock());
+            for link in links {
                 self.put_one(&link.parent, 1, &mut gone);
             }
         }
@@ -300,6 +310,17 @@ impl Nodes {
     /// From now on, names of the file `key` are this node.
     pub(crate) fn set_key(&self, key: RealId, node: &Node) {
         self.keys.lock().insert(key, node.ino);
+    }
+
+    /// Puts a new hard-linked node into the table, unless somebody was faster: then theirs, with one reference more.
+    pub(crate) fn insert_linked(&self, key: RealId, node: Node) -> Arc<Node> {
+        let mut keys = self.keys.lock();
+        if let Some(other) = keys.get(&key).and_then(|ino| self.grab(*ino)) {
+            return other;
+        }
+        let node = self.insert(node);
+        keys.insert(key, node.ino);
+        node
     }
 
     /// The file is gone, or its node: the next of this identity is another file.

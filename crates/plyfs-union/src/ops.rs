@@ -7,7 +7,7 @@ mod link;
 mod lookup;
 mod open;
 mod readdir;
-mod remove;
+pub(crate) mod remove;
 mod rename;
 mod setattr;
 mod statfs;

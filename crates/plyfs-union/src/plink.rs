@@ -3,12 +3,15 @@
 //! A copied-up file whose other names are still on lower branches has one name more in `.wh..wh.plnk` of its branch.
 //! Every other name finds the copy through this table, by the identity of what was copied. The table is read from
 //! the branches at mount, so hard links outlive a remount without a flush.
+//!
+//! Beside them lie symlinks `FSID:INO.hidden` whose text is a number: so many names of that file, which was never
+//! copied up, are hidden by whiteouts of this branch. Its link count is right by them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use plyfs_sys::{Dir, Errno, Leaf, Obj};
+use plyfs_sys::{Dir, Errno, Leaf, Obj, RenameHow};
 
 use crate::branch::{Branch, Stack};
 use crate::error::{Error, Result};
@@ -41,7 +44,7 @@ impl Plinks {
     pub(crate) fn load(stack: &Stack) -> Result<Plinks> {
         let dirs = stack.branches.iter().map(|_| Mutex::default()).collect();
         let plinks = Plinks { dirs, table: Mutex::default(), hidden: Mutex::default() };
-        for branch in stack.branches.iter().filter(|b| b.honours && marks::may_have_facts(b)) {
+        for branch in stack.branches.iter().filter(|b| b.honours) {
             plinks.load_branch(stack, branch)?;
         }
         Ok(plinks)
@@ -57,6 +60,12 @@ impl Plinks {
         dir.entries(&mut |entry| leaves.push(entry.leaf)).map_err(|e| branch.blame(e))?;
         let mut table = self.table.lock();
         for leaf in leaves {
+            if let Some(identity) = hidden_identity(stack, &leaf) {
+                let count = dir.readlink(&leaf).map_err(|e| branch.blame(e))?;
+                let count = count.to_str().and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
+                *self.hidden.lock().entry(identity).or_insert(0) += count;
+                continue;
+            }
             let obj = Obj::At(&dir, &leaf);
             let stat = obj.stat().map_err(|e| branch.blame(e))?;
             // Left by AUFS itself, whose numbers died with its mount: no fact of ours, so not ours.
@@ -103,8 +112,8 @@ impl Plinks {
     }
 
     /// A file was copied up under `plink.leaf`.
-    pub(crate) fn insert(&self, identity: RealId, plink: Plink) {
-        self.hidden.lock().remove(&identity);
+    pub(crate) fn insert(&self, stack: &Stack, identity: RealId, plink: Plink) {
+        self.forget_hidden(stack, identity);
         self.table.lock().insert(identity, plink);
     }
 
@@ -124,7 +133,8 @@ impl Plinks {
         Ok(false)
     }
 
-    fn end(&self, stack: &Stack, identity: RealId) -> Result<()> {
+    /// Ends a pseudo-link: the table and the branch forget it.
+    pub(crate) fn end(&self, stack: &Stack, identity: RealId) -> Result<()> {
         let Some(plink) = self.table.lock().remove(&identity) else { return Ok(()) };
         let branch = stack.branch(plink.branch);
         let dir = self.dir(plink.branch)?;
@@ -138,8 +148,46 @@ impl Plinks {
         self.hidden.lock().get(&identity).copied().unwrap_or(0)
     }
 
-    /// One more of them.
-    pub(crate) fn hide_one(&self, identity: RealId) {
+    /// One more of them, by a whiteout on `branch`; kept there for the next mount.
+    pub(crate) fn hide_one(&self, stack: &Stack, branch: &Branch, identity: RealId) -> Result<()> {
         *self.hidden.lock().entry(identity).or_insert(0) += 1;
+        let Some(leaf) = hidden_leaf(stack, identity) else { return Ok(()) };
+        let dir = self.make_dir(branch)?;
+        let here = match dir.readlink(&leaf) {
+            Ok(count) => count.to_str().and_then(|text| text.parse::<u32>().ok()).unwrap_or(0),
+            Err(e) if e.errno() == Errno::NOENT => 0,
+            Err(e) => return Err(branch.blame(e)),
+        };
+        let temp = names::temp();
+        dir.symlink(&temp, (here + 1).to_string().as_ref()).map_err(|e| branch.blame(e))?;
+        dir.rename(&temp, &dir, &leaf, RenameHow::Replace).map_err(|e| branch.blame(e))
     }
+
+    /// The file was copied up: from now on its pseudo-link counts.
+    fn forget_hidden(&self, stack: &Stack, identity: RealId) {
+        if self.hidden.lock().remove(&identity).is_none() {
+            return;
+        }
+        let Some(leaf) = hidden_leaf(stack, identity) else { return };
+        for branch in stack.branches.iter().filter(|b| b.writable) {
+            let gone = self.dir(branch.index).map(|dir| dir.unlink(&leaf));
+            if let Ok(Err(e)) = gone
+                && e.errno() != Errno::NOENT
+            {
+                tracing::warn!("a count of hidden names is left behind: {e}");
+            }
+        }
+    }
+}
+
+const HIDDEN: &str = ".hidden";
+
+/// `FSID:INO.hidden`; `None` for a filesystem without identity: then the count ends with the mount.
+fn hidden_leaf(stack: &Stack, identity: RealId) -> Option<Leaf> {
+    let text = format!("{}{HIDDEN}", ids::origin_text(stack, identity)?);
+    Leaf::new(text.as_ref())
+}
+
+fn hidden_identity(stack: &Stack, leaf: &Leaf) -> Option<RealId> {
+    ids::parse_origin(stack, leaf.as_bytes().strip_suffix(HIDDEN.as_bytes())?)
 }

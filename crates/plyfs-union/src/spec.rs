@@ -275,6 +275,9 @@ pub struct MountSpec {
     pub kernel: KernelFlags,
     /// `fsname=` or the SOURCE word; shown in /proc/mounts.
     pub source: Option<OsString>,
+    /// Owners that this user namespace does not map show as the server's own ids, with the rights the server really
+    /// has to them (`plyfs try` as an ordinary user). Never read from text.
+    pub adopt_unmapped: bool,
     /// Options accepted without effect, kept as written (escapes and quotes included) so that the text prints back
     /// whole (`context="a,b"`, `dirperm1`, `rdcache=5`). Ask [`MountSpec::has`] for one of them.
     pub inert: Vec<OsString>,

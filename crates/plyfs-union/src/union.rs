@@ -21,6 +21,7 @@ use crate::names::Name;
 use crate::nodes::{DirAt, DirState, HomeBy, Node, Nodes, Place, Places, Spot};
 use crate::perms::Override;
 use crate::plink::Plinks;
+use crate::policy;
 use crate::resolve::BranchIdx;
 use crate::spec::{BranchAttr, CopyupPolicy, CreatePolicy, MountSpec, SpecError};
 
@@ -124,6 +125,11 @@ impl Union {
         self.anchors.dir(&self.stack, node, branch)
     }
 
+    /// The branches on which things in `parents` can be made, for the policies.
+    pub(crate) fn usable<'a>(&'a self, parents: &'a [&'a Arc<Node>]) -> Usable<'a> {
+        Usable { stack: &self.stack, parents }
+    }
+
     /// The object that serves `node`.
     pub(crate) fn spot(&self, node: &Node) -> Result<(Spot, Stat)> {
         self.anchors.spot(&self.stack, &self.plinks, node)
@@ -160,10 +166,11 @@ impl Union {
     pub(crate) fn attr(&self, node: &Node, spot: &Spot, stat: &Stat) -> Result<Attr> {
         let shown = self.overrides.apply(spot.obj(), stat)?;
         let (uid, gid) = self.ids.shown(shown.uid, shown.gid);
+        let (uid, gid, perm) = self.ids.adopted(uid, gid, shown.perm);
         Ok(Attr {
             ino: node.number,
             kind: shown.kind,
-            perm: shown.perm,
+            perm,
             nlink: self.link_count(node, stat)?,
             uid,
             gid,
@@ -182,7 +189,7 @@ impl Union {
     fn link_count(&self, node: &Node, stat: &Stat) -> Result<u32> {
         if node.kind.is_dir() {
             let dir = node.as_dir()?;
-            if dir.at.read().len() < 2 {
+            if dir.at.read().len() < 2 && !dir.redirected.load(std::sync::atomic::Ordering::Relaxed) {
                 return Ok(if dir.gone.read().is_some() { 0 } else { stat.nlink });
             }
             let state = self.listed(node)?;
@@ -196,6 +203,39 @@ impl Union {
             (_, HomeBy::Held(_)) if stat.nlink == 1 => 0,
             _ => stat.nlink.saturating_sub(self.plinks.hidden(state.identity)),
         })
+    }
+}
+
+/// See [`Union::usable`].
+pub(crate) struct Usable<'a> {
+    stack: &'a Stack,
+    parents: &'a [&'a Arc<Node>],
+}
+
+impl policy::Writable for Usable<'_> {
+    fn writable(&self, branch: BranchIdx) -> bool {
+        self.stack.writable(branch) && self.parents.iter().all(|parent| is_reachable(parent, branch))
+    }
+}
+
+/// Can a directory be made on `branch` under the names that lead to `node`, and does it show there? Above all of its
+/// branches, always. Between them, the name may be taken on that branch, or hidden by an opaque mark or a redirect
+/// of a branch above: there only what is there already counts.
+fn is_reachable(node: &Arc<Node>, branch: BranchIdx) -> bool {
+    let mut here = node.clone();
+    loop {
+        let Ok(dir) = here.as_dir() else { return false };
+        let places = dir.at.read().clone();
+        if places.iter().any(|at| at.branch == branch) {
+            return true;
+        }
+        if places.first().is_some_and(|at| at.branch < branch) {
+            return false;
+        }
+        match here.link() {
+            Some(link) => here = link.parent,
+            None => return true,
+        }
     }
 }
 

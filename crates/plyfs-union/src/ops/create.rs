@@ -13,6 +13,7 @@ use plyfs_sys::{Dev, Dir, Kind, Leaf, Obj, Stat};
 use crate::act::{self, Target};
 use crate::attr::{Caller, Entry, Fh, Ino, NewNode, OpenHow};
 use crate::branch::Branch;
+use crate::copyup::discard;
 use crate::error::{Error, Refusal, Result};
 use crate::handles::Backing;
 use crate::ids::{self, RealId};
@@ -92,7 +93,7 @@ impl Union {
     pub fn tmpfile(&self, who: &Caller, parent: Ino, perm: u32, how: OpenHow) -> Result<(Entry, Fh)> {
         let parent = self.node(parent)?;
         let places = parent.as_dir()?.at.read().clone();
-        let branch = policy::for_new(&self.stack, &places, &[])?;
+        let branch = policy::for_new(&self.usable(&[&parent]), &places, &[])?;
         let dir = self.ensure_dir(&parent, branch)?;
         let branch = self.stack.branch(branch);
         let acting = self.act_as(who)?;
@@ -146,7 +147,7 @@ impl Union {
             }
             let places = parent.as_dir()?.at.read().clone();
             let seen = listing.seen(name.leaf().as_os_str());
-            if policy::for_new(&self.stack, &places, seen)? != branch {
+            if policy::for_new(&self.usable(&[&parent]), &places, seen)? != branch {
                 continue;
             }
             let plan = plan::create(seen, branch, kind.is_dir(), self.always_opaque);
@@ -171,7 +172,7 @@ impl Union {
             return Err(Refusal::Exists.into());
         }
         let places = parent.as_dir()?.at.read().clone();
-        Ok(policy::for_new(&self.stack, &places, seen)?)
+        Ok(policy::for_new(&self.usable(&[parent]), &places, seen)?)
     }
 
     /// The entry on disk, whole: owner settled, a directory opaque before it has its name.
@@ -190,6 +191,9 @@ impl Union {
             marks::free_name(branch, dir, name)?;
         }
         let acting = self.act_as(who)?;
+        let undo = |_: &Error| {
+            discard(dir, name, if self.overrides.is_on() && !kind.is_dir() { Kind::File } else { kind })
+        };
         let mut file = None;
         if plan.contains(&Step::Make { opaque: true }) {
             act::make_opaque_dir(branch, dir, name, &|leaf| maker(branch, dir, leaf).map(drop))?;
@@ -197,15 +201,16 @@ impl Union {
             file = maker(branch, dir, name)?;
         }
         drop(acting);
-        let stat = self.settle_owner(branch, Obj::At(dir, name), who, kind, perm, rdev)?;
+        let stat = self.settle_owner(branch, Obj::At(dir, name), who, kind, perm, rdev).inspect_err(undo)?;
         Ok((file, stat))
     }
 
     fn act_as(&self, who: &Caller) -> Result<ActAs> {
+        let (uid, gid) = (self.ids.kept_uid(who.uid)?, self.ids.kept_gid(who.gid)?);
         if self.overrides.is_on() {
             return Ok(ActAs::server());
         }
-        Ok(ActAs::caller(self.ids.kept_uid(who.uid)?, self.ids.kept_gid(who.gid)?, who.umask))
+        Ok(ActAs::caller(uid, gid, who.umask))
     }
 
     /// With owners in xattrs the inode only has to be usable by the server.

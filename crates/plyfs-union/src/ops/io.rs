@@ -22,6 +22,8 @@ impl Union {
     /// Bytes written. `kill_suidgid`: the writer lacks CAP_FSETID.
     pub fn write(&self, fh: Fh, offset: u64, data: &[u8], kill_suidgid: bool) -> Result<usize> {
         let handle = self.files.get(fh)?;
+        self.bring_to_write(&handle)?;
+        let _io = handle.node.as_other()?.io.read();
         let backing = self.backing_to_write(&handle)?;
         let count = file::write_at(&backing.file, data, offset)?;
         written(&backing, kill_suidgid)?;
@@ -31,6 +33,8 @@ impl Union {
     /// fallocate(2) with its raw mode: allocation, punched holes, zeroed ranges. `kill_suidgid` as for a write.
     pub fn fallocate(&self, fh: Fh, mode: u32, offset: u64, len: u64, kill_suidgid: bool) -> Result<()> {
         let handle = self.files.get(fh)?;
+        self.bring_to_write(&handle)?;
+        let _io = handle.node.as_other()?.io.read();
         let backing = self.backing_to_write(&handle)?;
         file::fallocate(&backing.file, mode, offset, len)?;
         written(&backing, kill_suidgid)
@@ -56,6 +60,8 @@ impl Union {
         if !source.read {
             return Err(Error::BadHandle);
         }
+        self.bring_to_write(&target)?;
+        let _io = target.node.as_other()?.io.read();
         let into = self.backing_to_write(&target)?;
         let out = self.backing(&source, false)?;
         let copied = file::copy_range(&out.file, from.1, &into.file, to.1, len)?;
@@ -73,11 +79,15 @@ impl Union {
         if backing.writable { Ok(file::fsync(&backing.file, data_only)?) } else { Ok(()) }
     }
 
-    fn backing_to_write(&self, handle: &FileHandle) -> Result<Backing> {
+    fn bring_to_write(&self, handle: &FileHandle) -> Result<()> {
         if !handle.write {
             return Err(Error::BadHandle);
         }
-        self.copy_up(&handle.node, None)?;
+        self.copy_up(&handle.node, None)
+    }
+
+    /// The file's `io` must be held: what is written through the answer must not be copied meanwhile.
+    fn backing_to_write(&self, handle: &FileHandle) -> Result<Backing> {
         let backing = self.backing(handle, true)?;
         if backing.writable { Ok(backing) } else { Err(Refusal::ReadOnly.into()) }
     }

@@ -14,6 +14,7 @@ use crate::index::put;
 use crate::marks;
 use crate::nodes::{HomeBy, Node};
 use crate::plan;
+use crate::policy::Writable;
 use crate::union::{TRIES, Union, index_mut};
 
 impl Union {
@@ -27,7 +28,15 @@ impl Union {
         let parent = self.node(parent)?;
         for _ in 0..TRIES {
             let home = node.as_other()?.state.read().home.branch;
-            let branch = self.branch_for_new(&parent, &name)?.min(home);
+            let highest = self.branch_for_new(&parent, &name)?.min(home);
+            let parents = [&parent];
+            let usable = self.usable(&parents);
+            let branch = (0..=highest).rev().find(|&b| usable.writable(b)).ok_or(Refusal::ReadOnly)?;
+            let held = matches!(node.as_other()?.state.read().home.by, HomeBy::Held(_));
+            if held && branch != home && self.stack.writable(home) {
+                // A file that never had a name (O_TMPFILE) can get one only on its own branch.
+                return Err(Refusal::CrossesBranches.into());
+            }
             self.copy_up_to(&node, Some(branch), None)?;
             let dir = self.ensure_dir(&parent, branch)?;
             let mut state = self.listed_mut(&parent)?;

@@ -1,7 +1,8 @@
 //! lookup and forget: from a name to a node. One probe of the index; a miss asks no branch.
 
 use std::ffi::OsStr;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use plyfs_sys::{Kind, Leaf, Obj, Stat};
 
@@ -9,6 +10,8 @@ use crate::attr::{Entry, Ino};
 use crate::error::{Error, Refusal, Result};
 use crate::ids::{self, RealId};
 use crate::index::Line;
+use crate::look;
+use crate::marks::{self, Fact};
 use crate::names::BadName;
 use crate::nodes::{DirAt, Home, HomeBy, Link, Node, OtherState, Place};
 use crate::resolve::{Resolved, resolve};
@@ -42,9 +45,16 @@ impl Union {
 
     /// The child node with one reference more. No index lock may be held.
     pub(crate) fn grab_child(&self, parent: &Arc<Node>, name: &Leaf) -> Result<Option<Arc<Node>>> {
+        let mut asked = false;
         for _ in 0..TRIES {
             let state = self.listed(parent)?;
             let Some(index) = &state.index else { return Ok(None) };
+            if !asked && !index.unlisted().is_empty() && index.line(name.as_os_str()).is_none() {
+                drop(state);
+                self.ask_unlisted(parent, name)?;
+                asked = true;
+                continue;
+            }
             let Some(line) = index.line(name.as_os_str()) else { return Ok(None) };
             let Some(resolved) = resolve(&line.seen) else { return Ok(None) };
             match self.grab_line(parent, name, line, &resolved) {
@@ -53,6 +63,13 @@ impl Union {
             }
         }
         Err(Error::Stale)
+    }
+
+    /// Branches that can't be listed are asked about this one name.
+    fn ask_unlisted(&self, parent: &Arc<Node>, name: &Leaf) -> Result<()> {
+        let mut state = self.listed_mut(parent)?;
+        let Some(index) = &mut state.index else { return Ok(()) };
+        look::ask_unlisted(&self.stack, &self.anchors, parent, index, name)
     }
 
     /// The node of a visible line: the one remembered, or a new one.
@@ -97,7 +114,11 @@ impl Union {
             };
             let places = resolved.dirs.iter().map(at).collect();
             let number = ids::number(&self.stack, identity);
-            return Ok(self.nodes.insert(Node::dir(self.nodes.fresh(), number, places, Some(link))));
+            let node = Node::dir(self.nodes.fresh(), number, places, Some(link));
+            if marks::fact(branch, obj, Fact::Redirect)?.is_some() {
+                node.as_dir()?.redirected.store(true, Ordering::Relaxed);
+            }
+            return Ok(self.nodes.insert(node));
         }
         Ok(self.new_other(link, resolved.branch, &stat, identity))
     }
@@ -107,24 +128,39 @@ impl Union {
         // Two names below of one file come apart at copy-up with `noplink`: then they are two from the start.
         let apart = self.noplink && !self.stack.writable(branch);
         let linked = !apart && (stat.nlink > 1 || !self.plinks.is_empty()) && stat.kind != Kind::Dir;
+        let own = Home { branch, real: RealId::of(stat), by: HomeBy::Name };
+        let home = self.home_of(identity, linked, own);
         if linked && let Some(node) = self.nodes.grab_key(identity) {
-            node.add_link(&link.parent, &link.name);
+            self.found_again(&node, &link, home);
             return node;
         }
-        let own = Home { branch, real: RealId::of(stat), by: HomeBy::Name };
-        let home = match self.plinks.find(identity) {
+        let number = ids::number(&self.stack, identity);
+        let state = OtherState { home: home.clone(), identity, generation: 0, opened: Weak::new() };
+        let node = Node::other(self.nodes.fresh(), stat.kind, number, state, None);
+        let node = if linked { self.nodes.insert_linked(identity, node) } else { self.nodes.insert(node) };
+        self.found_again(&node, &link, home);
+        node
+    }
+
+    fn home_of(&self, identity: RealId, linked: bool, own: Home) -> Home {
+        match self.plinks.find(identity) {
             Some(plink) if linked => {
                 Home { branch: plink.branch, real: plink.real, by: HomeBy::Plink(plink.leaf) }
             }
             Some(_) | None => own,
-        };
-        let number = ids::number(&self.stack, identity);
-        let state = OtherState { home, identity, generation: 0, opened: std::sync::Weak::new() };
-        let node = self.nodes.insert(Node::other(self.nodes.fresh(), stat.kind, number, state, Some(link)));
-        if linked {
-            self.nodes.set_key(identity, &node);
         }
-        node
+    }
+
+    /// A name of a known file; one that was reachable by a descriptor alone has a name again.
+    fn found_again(&self, node: &Arc<Node>, link: &Link, home: Home) {
+        node.add_link(&link.parent, &link.name);
+        if let Ok(other) = node.as_other() {
+            let mut state = other.state.write();
+            let held = matches!(state.home.by, HomeBy::Held(_));
+            if held && state.home.real == home.real && state.home.branch == home.branch {
+                state.home.by = home.by;
+            }
+        }
     }
 
     /// The child, which must be there, with one reference more.

@@ -4,11 +4,14 @@ use std::fs::File;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use plyfs_sys::{Access, Errno, Kind};
+use std::os::fd::AsFd;
+
+use plyfs_sys::{Access, Errno, Kind, Obj};
 
 use crate::attr::{Fh, Ino, OpenHow};
 use crate::error::{Error, Refusal, Result};
 use crate::handles::{Backing, FileHandle};
+use crate::ids::RealId;
 use crate::nodes::{HomeBy, Node};
 use crate::ops::setattr::kill_set_ids;
 use crate::policy;
@@ -27,11 +30,11 @@ impl Union {
         }
         if how.truncate && how.write {
             self.copy_up(&node, Some(0))?;
-            let (spot, stat) = self.spot(&node)?;
-            let branch = self.stack.branch(spot.branch);
-            spot.obj().truncate(0).map_err(|e| branch.blame(e))?;
+            let backing = self.open_backing(&node, true)?;
+            plyfs_sys::file::truncate(&backing.file, 0)?;
             if how.kill_suidgid {
-                kill_set_ids(spot.obj(), &stat).map_err(|e| branch.blame(e))?;
+                let obj = Obj::Fd(backing.file.as_fd());
+                kill_set_ids(obj, &obj.stat()?)?;
             }
         }
         let backing = self.open_backing(&node, how.write)?;
@@ -61,7 +64,7 @@ impl Union {
             (_, None) | (HomeBy::Held(_), _) => self.root.clone(),
         };
         let places = parent.as_dir()?.at.read().clone();
-        policy::for_copy(&self.stack, &places, home.branch)?;
+        policy::for_copy(&self.usable(&[&parent]), &places, home.branch)?;
         Ok(())
     }
 
@@ -80,8 +83,10 @@ impl Union {
                 opened => opened,
             };
             let file = Arc::new(opened.map_err(|e| branch.blame(e))?);
+            let stat = Obj::Fd(file.as_fd()).stat().map_err(|e| branch.blame(e))?;
             let mut state = other.state.write();
-            if state.generation == generation {
+            // It was opened by a name, which may have become another file's since.
+            if state.generation == generation && RealId::of(&stat) == state.home.real {
                 state.opened = Arc::downgrade(&file);
                 return Ok(Backing { file, generation, writable });
             }

@@ -8,7 +8,7 @@ use plyfs_sys::{Kind, Leaf, Obj};
 use smallvec::SmallVec;
 
 use crate::attr::{DirEntry, Fh, Ino};
-use crate::error::Result;
+use crate::error::{Refusal, Result};
 use crate::handles::DirHandle;
 use crate::ids::{self, RealId};
 use crate::marks;
@@ -71,6 +71,9 @@ impl Union {
             entries.push(DirEntry { name: OsString::from(name), ino, kind: Kind::Dir });
         }
         if let Some(index) = &state.index {
+            if !index.unlisted().is_empty() {
+                return Err(Refusal::Denied.into());
+            }
             for (name, resolved) in index.visible() {
                 let known = index.line(name.as_os_str()).and_then(crate::index::Line::node);
                 let number = known.and_then(|ino| self.nodes.get(ino).ok()).map(|node| node.number);

@@ -1,7 +1,6 @@
 //! unlink and rmdir; what becomes of a node that loses a name.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::sync::Arc;
 
 use plyfs_sys::{Kind, Leaf};
@@ -13,8 +12,22 @@ use crate::index::{Index, take};
 use crate::nodes::{HomeBy, Node};
 use crate::plan::{self, Side, Step};
 use crate::policy;
-use crate::resolve::{BranchIdx, Resolved, on};
+use crate::resolve::{BranchIdx, Resolved, Seen, on};
 use crate::union::{TRIES, Union, index, index_mut};
+
+/// A name that a non-directory is about to lose.
+pub(crate) struct Losing {
+    /// The working branch.
+    branch: BranchIdx,
+    /// It is a real name there, not merely hidden from there.
+    in_reach: bool,
+    /// It is a real name on the branch that serves the file.
+    on_home: bool,
+    /// The file has other names on its filesystem.
+    linked: bool,
+    /// How the file was reached, if that was changed.
+    was: Option<HomeBy>,
+}
 
 impl Union {
     /// unlink(2).
@@ -54,16 +67,15 @@ impl Union {
                 return Err(Refusal::Absent.into());
             };
             let places = parent.as_dir()?.at.read().clone();
-            let same = policy::for_copy(&self.stack, &places, resolved.branch)? == branch;
+            let same = policy::for_copy(&self.usable(&[parent]), &places, resolved.branch)? == branch;
             if !same || !node.has_link(parent, name) {
                 continue;
             }
-            let held = self.hold_last(node)?;
-            let was_on_branch =
-                on(listing.seen(name.as_os_str()), branch).is_some_and(|one| one.found.is_some());
-            self.act_removal(listing, branch, &dir, name, false)?;
+            let losing = self.losing(node, listing.seen(name.as_os_str()), branch)?;
+            let done = self.act_removal(listing, branch, &dir, name, false);
+            done.inspect_err(|_| self.not_lost(node, &losing))?;
             listing.set_node(name.as_os_str(), None);
-            return self.name_removed(node, parent, name, was_on_branch, held);
+            return self.name_removed(node, parent, name, losing);
         }
         Err(Error::Stale)
     }
@@ -78,7 +90,7 @@ impl Union {
                 return Err(Refusal::Absent.into());
             };
             let places = parent.as_dir()?.at.read().clone();
-            let same = policy::for_copy(&self.stack, &places, resolved.branch)? == branch;
+            let same = policy::for_copy(&self.usable(&[parent]), &places, resolved.branch)? == branch;
             if !same || !node.has_link(parent, name) {
                 continue;
             }
@@ -112,7 +124,7 @@ impl Union {
         let state = self.listed(parent)?;
         let resolved = index(&state)?.resolved(name.as_os_str()).ok_or(Refusal::Absent)?;
         let places = parent.as_dir()?.at.read().clone();
-        Ok(policy::for_copy(&self.stack, &places, resolved.branch)?)
+        Ok(policy::for_copy(&self.usable(&[parent]), &places, resolved.branch)?)
     }
 
     fn act_removal(
@@ -133,31 +145,55 @@ impl Union {
         Ok(())
     }
 
-    /// A descriptor of a file that is about to lose its last known name.
-    pub(crate) fn hold_last(&self, node: &Arc<Node>) -> Result<Option<Arc<File>>> {
-        if node.kind.is_dir() || node.links().len() > 1 { Ok(None) } else { self.hold(node).map(Some) }
+    /// What must be known, and done, before a non-directory loses a name. With its last one the file is held by a
+    /// descriptor from now on, so that nobody looks for it by a name that is about to go.
+    pub(crate) fn losing(&self, node: &Arc<Node>, seen: &[Seen], branch: BranchIdx) -> Result<Losing> {
+        let state = node.as_other()?.state.read().clone();
+        let is_on = |branch| on(seen, branch).is_some_and(|one| one.found.is_some());
+        let mut losing = Losing {
+            branch,
+            in_reach: is_on(branch),
+            on_home: is_on(state.home.branch),
+            linked: self.spot(node)?.1.nlink > 1,
+            was: None,
+        };
+        if node.links().len() < 2 && matches!(state.home.by, HomeBy::Name) {
+            let held = self.hold(node)?;
+            losing.was = Some(state.home.by);
+            node.as_other()?.state.write().home.by = HomeBy::Held(held);
+        }
+        Ok(losing)
     }
 
-    /// Tells the node and the pseudo-links that a name is gone. `was_on_branch`: the name was a real one on a
-    /// writable branch, not merely hidden.
+    /// The removal failed: the name is there.
+    pub(crate) fn not_lost(&self, node: &Arc<Node>, losing: &Losing) {
+        if let (Some(was), Ok(other)) = (&losing.was, node.as_other()) {
+            other.state.write().home.by = was.clone();
+        }
+    }
+
+    /// Tells the node and the pseudo-links that a name is gone.
     pub(crate) fn name_removed(
         &self,
         node: &Arc<Node>,
         parent: &Arc<Node>,
         name: &Leaf,
-        was_on_branch: bool,
-        held: Option<Arc<File>>,
+        losing: Losing,
     ) -> Result<()> {
         let state = node.as_other()?.state.read().clone();
         let plinked = self.plinks.find(state.identity).is_some();
-        if plinked && !was_on_branch {
+        let home_writable = self.stack.writable(state.home.branch);
+        let last = node.links().len() < 2;
+        // While it can be reached by its pseudo-link, which may end with this name.
+        let held = if plinked && last { Some(self.hold(node)?) } else { None };
+        if plinked && !losing.on_home {
             self.plink_name_gone(node, state.identity)?;
-        } else if !plinked && !self.stack.writable(state.home.branch) && !was_on_branch {
-            self.plinks.hide_one(state.identity);
+        } else if !plinked && !home_writable && !losing.in_reach && losing.linked {
+            self.plinks.hide_one(&self.stack, self.stack.branch(losing.branch), state.identity)?;
         }
         self.nodes.unlink(node, parent, name);
         if let Some(held) = held
-            && node.link().is_none()
+            && self.plinks.find(state.identity).is_none()
         {
             node.as_other()?.state.write().home.by = HomeBy::Held(held);
         }

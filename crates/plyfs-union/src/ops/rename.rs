@@ -2,7 +2,6 @@
 //! D3); `strict` answers EXDEV as AUFS does.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,8 +14,9 @@ use crate::error::{Error, Refusal, Result};
 use crate::index::{put, take};
 use crate::look;
 use crate::nodes::{DirState, Node, Place};
+use crate::ops::remove::Losing;
 use crate::plan::{self, End, Plan, Side, Step};
-use crate::policy;
+use crate::policy::{self, Writable};
 use crate::resolve::{BranchIdx, Found, on};
 use crate::union::{TRIES, Union, index, index_mut};
 
@@ -100,26 +100,24 @@ impl<'a> Job<'a> {
     /// POSIX's refusals. `Ok(true)`: both names are one file already, nothing to do.
     fn check(&self, noreplace: bool) -> Result<bool> {
         let source_dir = self.source.kind.is_dir();
-        match &self.to.node {
-            Some(_) if noreplace => return Err(Refusal::Exists.into()),
-            Some(target) if target.ino == self.source.ino => return Ok(true),
-            Some(target) if !self.exchange => match (source_dir, target.kind.is_dir()) {
-                (true, false) => return Err(Refusal::NotADirectory.into()),
-                (false, true) => return Err(Refusal::IsADirectory.into()),
-                (true, true) | (false, false) => {}
-            },
-            Some(_) => {}
-            None if self.exchange => return Err(Refusal::Absent.into()),
-            None => {}
+        if noreplace && self.to.node.is_some() {
+            return Err(Refusal::Exists.into());
         }
         if source_dir && is_within(&self.to.parent, &self.source) {
             return Err(Refusal::Invalid.into());
         }
-        let target_above = self.to.node.as_ref().is_some_and(|target| is_within(&self.from.parent, target));
-        match (target_above, self.exchange) {
-            (true, true) => Err(Refusal::Invalid.into()),
-            (true, false) => Err(Refusal::NotEmpty.into()),
-            (false, _) => Ok(false),
+        if self.to.node.as_ref().is_some_and(|target| is_within(&self.from.parent, target)) {
+            return Err(if self.exchange { Refusal::Invalid } else { Refusal::NotEmpty }.into());
+        }
+        match &self.to.node {
+            Some(target) if target.ino == self.source.ino => Ok(true),
+            Some(target) if !self.exchange => match (source_dir, target.kind.is_dir()) {
+                (true, false) => Err(Refusal::NotADirectory.into()),
+                (false, true) => Err(Refusal::IsADirectory.into()),
+                (true, true) | (false, false) => Ok(false),
+            },
+            None if self.exchange => Err(Refusal::Absent.into()),
+            Some(_) | None => Ok(false),
         }
     }
 
@@ -153,18 +151,31 @@ impl<'a> Job<'a> {
         let (to_places, to_seen) = look(&self.to)?;
         let from = crate::resolve::resolve(&from_seen).ok_or(Refusal::Absent)?;
         let to = crate::resolve::resolve(&to_seen).map(|resolved| resolved.branch);
-        let stack = &self.union.stack;
-        Ok(policy::for_rename(stack, (&from_places, from.branch), (&to_places, &to_seen, to))?)
+        let parents = [&self.from.parent, &self.to.parent];
+        let usable = self.union.usable(&parents);
+        let branch = policy::for_rename(&usable, (&from_places, from.branch), (&to_places, &to_seen, to))?;
+        // A file that is served by a copy on a higher branch is not brought down again.
+        let mut highest = branch;
+        for node in
+            [Some(&self.source), self.to.node.as_ref().filter(|_| self.exchange)].into_iter().flatten()
+        {
+            if !node.kind.is_dir() {
+                let home = node.as_other()?.state.read().home.branch;
+                highest = highest.min(if usable.writable(home) { home } else { highest });
+            }
+        }
+        Ok((0..=highest).rev().find(|&b| usable.writable(b)).ok_or(Refusal::ReadOnly)?)
     }
 
     /// Brings an object, and its very name, to the working branch.
     fn bring(&self, node: &Arc<Node>, name: &Name, branch: BranchIdx) -> Result<()> {
         if node.kind.is_dir() {
             // Read whether it merges with anything; then the directory itself.
-            drop(self.union.listed(node)?);
-            if self.union.strict && node.as_dir()?.at.read().len() > 1 {
+            let state = self.union.listed(node)?;
+            if self.union.strict && index(&state)?.visible_on(|b| b > branch) {
                 return Err(Refusal::CrossesBranches.into());
             }
+            drop(state);
             return self.union.ensure_dir(node, branch).map(drop);
         }
         self.union.copy_up_to(node, Some(branch), None)?;
@@ -218,11 +229,9 @@ impl<'a> Job<'a> {
 
     fn commit(&self, parents: &mut Parents<'_>, branch: BranchIdx) -> Result<()> {
         let union = self.union;
-        let _inner = self.lock_moved()?;
-        let mut replaced = match &self.to.node {
-            Some(target) if target.kind.is_dir() && !self.exchange => Some(union.listed_mut(target)?),
-            Some(_) | None => None,
-        };
+        let mut inner = self.lock_dirs()?;
+        let over = self.to.node.as_ref().filter(|_| !self.exchange).map(|target| target.ino);
+        let mut replaced = inner.iter_mut().find(|(ino, _)| Some(*ino) == over).map(|(_, state)| state);
         if let Some(state) = &replaced
             && !index(state)?.is_empty()
         {
@@ -236,31 +245,32 @@ impl<'a> Job<'a> {
         if over {
             crate::marks::free_name(union.stack.branch(branch), &to.dir, &to.name)?;
         }
-        act::run(union, union.stack.branch(branch), &plan, &from, &to)?;
+        let done = act::run(union, union.stack.branch(branch), &plan, &from, &to);
+        done.inspect_err(|_| self.not_replaced(&before))?;
         if self.exchange {
             self.tell_exchange(parents, branch, &from, &to)
         } else {
             if let Some(state) = &mut replaced {
                 (state.removed, state.index) = (true, None);
             }
-            drop(replaced);
             self.tell_rename(parents, branch, &plan, &from, before)
         }
     }
 
-    /// A directory that moves must not be read (its places settled) while they change.
-    fn lock_moved(&self) -> Result<Vec<RwLockWriteGuard<'_, DirState>>> {
-        let mut dirs: Vec<&Arc<Node>> = vec![];
-        if self.source.kind.is_dir() {
-            dirs.push(&self.source);
+    fn not_replaced(&self, before: &Replaced) {
+        if let (Replaced::File(losing), Some(target)) = (before, &self.to.node) {
+            self.union.not_lost(target, losing);
         }
-        if let (true, Some(target)) = (self.exchange, &self.to.node)
-            && target.kind.is_dir()
-        {
-            dirs.push(target);
-        }
+    }
+
+    /// A directory that moves must not be read (its places settled) while they change, one that is replaced must
+    /// stay empty. Neither is above the other; by number, as two renames may want the same pair.
+    fn lock_dirs(&self) -> Result<Vec<(Ino, RwLockWriteGuard<'_, DirState>)>> {
+        let both = [Some(&self.source), self.to.node.as_ref()];
+        let mut dirs: Vec<&Arc<Node>> =
+            both.into_iter().flatten().filter(|node| node.kind.is_dir()).collect();
         dirs.sort_by_key(|node| node.ino);
-        dirs.into_iter().map(|node| self.union.listed_mut(node)).collect()
+        dirs.into_iter().map(|node| Ok((node.ino, self.union.listed_mut(node)?))).collect()
     }
 
     fn target(&self, name: &Name, branch: BranchIdx) -> Result<Target> {
@@ -312,8 +322,7 @@ impl<'a> Job<'a> {
             return Ok(Replaced::Dir(top, self.union.dir(target, top)?));
         }
         let seen = index(parents.side(Side::To))?.seen(self.to.leaf.as_os_str());
-        let was_on_branch = on(seen, branch).is_some_and(|one| one.found.is_some());
-        Ok(Replaced::File { was_on_branch, held: self.union.hold_last(target)? })
+        Ok(Replaced::File(self.union.losing(target, seen, branch)?))
     }
 
     fn tell_rename(
@@ -337,8 +346,8 @@ impl<'a> Job<'a> {
         listing.set_node(self.to.leaf.as_os_str(), Some(self.source.ino));
         self.moved(&self.source, &self.from, &self.to, branch, from)?;
         match (replaced, &self.to.node) {
-            (Replaced::File { was_on_branch, held }, Some(target)) => {
-                self.union.name_removed(target, &self.to.parent, &self.to.leaf, was_on_branch, held)
+            (Replaced::File(losing), Some(target)) => {
+                self.union.name_removed(target, &self.to.parent, &self.to.leaf, losing)
             }
             (Replaced::Dir(top, dir), Some(target)) => {
                 self.union.dir_removed(target, (top, dir));
@@ -389,7 +398,7 @@ impl<'a> Job<'a> {
 /// What a rename takes the place of.
 enum Replaced {
     Nothing,
-    File { was_on_branch: bool, held: Option<Arc<File>> },
+    File(Losing),
     Dir(BranchIdx, Arc<plyfs_sys::Dir>),
 }
 

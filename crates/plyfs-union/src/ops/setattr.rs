@@ -45,8 +45,9 @@ impl Union {
         if !node.kind.is_dir() {
             return self.copy_up(node, size);
         }
-        if node.as_dir()?.gone.read().is_some() {
-            return Ok(());
+        // A removed directory is changed where it was; not if that is no place to write.
+        if let Some((branch, _)) = node.as_dir()?.gone.read().clone() {
+            return if self.stack.writable(branch) { Ok(()) } else { Err(Refusal::ReadOnly.into()) };
         }
         let top = node.top()?;
         if self.stack.writable(top) {
@@ -54,7 +55,7 @@ impl Union {
         }
         let link = node.link().ok_or(Refusal::ReadOnly)?;
         let places = link.parent.as_dir()?.at.read().clone();
-        let branch = policy::for_copy(&self.stack, &places, top)?;
+        let branch = policy::for_copy(&self.usable(&[&link.parent]), &places, top)?;
         self.ensure_dir(node, branch).map(drop)
     }
 
@@ -63,13 +64,12 @@ impl Union {
             return Err(if node.kind.is_dir() { Refusal::IsADirectory } else { Refusal::Invalid }.into());
         }
         let handle = fh.map(|fh| self.files.get(fh)).transpose()?.filter(|handle| handle.write);
-        let blame = |e| crate::error::Error::from(e);
-        match handle {
-            Some(handle) => {
-                plyfs_sys::file::truncate(&self.backing(&handle, true)?.file, size).map_err(blame)
-            }
-            None => self.spot(node)?.0.obj().truncate(size).map_err(blame),
-        }
+        let _io = node.as_other()?.io.read();
+        let backing = match handle {
+            Some(handle) => self.backing(&handle, true)?,
+            None => self.open_backing(node, true)?,
+        };
+        Ok(plyfs_sys::file::truncate(&backing.file, size)?)
     }
 
     fn change_owner_and_mode(&self, obj: Obj<'_>, stat: &Stat, change: &SetAttr) -> Result<()> {
@@ -89,6 +89,7 @@ impl Union {
             obj.chown(uid, gid)?;
         }
         if let Some(perm) = change.perm {
+            // A symlink has no mode of its own: EOPNOTSUPP, as Linux says.
             obj.chmod(perm)?;
         }
         Ok(())

@@ -1,0 +1,254 @@
+//! Copy-up of files and other non-directories: brings one to a writable branch (aufs.5, "Copy On Write").
+//!
+//! Temporary name, data, owner, xattrs, our origin, mode, times, fsync, rename: a crash leaves the old state and at
+//! most a temporary name. Data is copied under the file's own lock only; the last rename takes its directory's.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use plyfs_sys::{Access, Dir, Kind, Leaf, Obj, RenameHow, Stat};
+
+use crate::branch::Branch;
+use crate::copyup::{discard, restore_times};
+use crate::error::{Error, Refusal, Result};
+use crate::ids::{self, RealId};
+use crate::index::put;
+use crate::marks::{self, Fact};
+use crate::names;
+use crate::nodes::{Home, HomeBy, Link, Node, Spot};
+use crate::plink::Plink;
+use crate::policy;
+use crate::resolve::BranchIdx;
+use crate::union::{TRIES, Union};
+
+impl Union {
+    /// Makes sure that a non-directory is on a writable branch.
+    pub(crate) fn copy_up(&self, node: &Arc<Node>, size: Option<u64>) -> Result<()> {
+        self.copy_up_to(node, None, size)
+    }
+
+    /// The same; on branch `target` where one is given. Of regular files the first `size` bytes are enough.
+    pub(crate) fn copy_up_to(
+        &self,
+        node: &Arc<Node>,
+        target: Option<BranchIdx>,
+        size: Option<u64>,
+    ) -> Result<()> {
+        let other = node.as_other()?;
+        let there = |home: &Home| target.map_or(self.stack.writable(home.branch), |t| t == home.branch);
+        if there(&other.state.read().home) {
+            return Ok(());
+        }
+        let _only_one = other.copyup.lock();
+        // From one writable branch to another: nobody may write what is being copied.
+        let from_writable = self.stack.writable(other.state.read().home.branch);
+        let _alone = from_writable.then(|| other.io.write());
+        for _ in 0..TRIES {
+            let home = other.state.read().home.clone();
+            if there(&home) {
+                return Ok(());
+            }
+            let done = match (&home.by, node.link()) {
+                (HomeBy::Held(_), _) => self.copy_held(node, &home, target, size)?,
+                (HomeBy::Name | HomeBy::Plink(_), Some(link)) => {
+                    self.copy_named(node, &home, &link, target, size)?
+                }
+                // Losing its last name right now: held in a moment.
+                (HomeBy::Name | HomeBy::Plink(_), None) => false,
+            };
+            if done {
+                return Ok(());
+            }
+            std::thread::yield_now();
+        }
+        Err(Error::Stale)
+    }
+
+    /// `Ok(false)`: the name was lost or moved meanwhile; look again.
+    fn copy_named(
+        &self,
+        node: &Arc<Node>,
+        home: &Home,
+        link: &Link,
+        target: Option<BranchIdx>,
+        size: Option<u64>,
+    ) -> Result<bool> {
+        let places = link.parent.as_dir()?.at.read().clone();
+        let parents = [&link.parent];
+        let own_choice = || policy::for_copy(&self.usable(&parents), &places, home.branch);
+        let branch = target.map_or_else(own_choice, Ok)?;
+        let to = self.stack.branch(branch);
+        let dir = self.ensure_dir(&link.parent, branch)?;
+        let (source, stat) = self.spot(node)?;
+        let temp = names::temp();
+        let identity = node.as_other()?.state.read().identity;
+        let before = dir.stat_self().map_err(|e| to.blame(e))?;
+        let (copy, touched) = self
+            .make_copy(to, &dir, &temp, &source, &stat, identity, size)
+            .inspect_err(|_| discard(&dir, &temp, node.kind))?;
+        let mut parent = link.parent.as_dir()?.index.write();
+        if parent.removed || !node.has_link(&link.parent, &link.name) {
+            discard(&dir, &temp, node.kind);
+            return Ok(false);
+        }
+        // Only the temporary name has touched the directory, or others have done so while the data was copied.
+        let now = dir.stat_self().map_err(|e| to.blame(e))?;
+        let before = if now.mtime == touched.mtime { before } else { now };
+        let names = self.names_of(&stat, identity);
+        let by = if names > 1 && self.plinks.find(identity).is_none() {
+            self.make_plink(to, &dir, &temp, identity, &copy, names)
+        } else {
+            Ok(HomeBy::Name)
+        };
+        let placed = by.and_then(|by| {
+            dir.rename(&temp, &dir, &link.name, RenameHow::NoReplace).map_err(|e| to.blame(e))?;
+            Ok(by)
+        });
+        let by = placed.inspect_err(|_| self.undo_copy(&dir, &temp, node.kind, identity, &copy))?;
+        restore_times(&dir, &before).map_err(|e| to.blame(e))?;
+        if let Some(index) = &mut parent.index {
+            index.change(&link.name, branch, put(node.kind, copy.ino));
+        }
+        let plinked = matches!(by, HomeBy::Plink(_));
+        self.moved_home(node, Home { branch, real: RealId::of(&copy), by })?;
+        if plinked {
+            // Counted with the others until it had its name: too many only delays the end of the pseudo-link.
+            self.plink_name_gone(node, identity)?;
+        }
+        Ok(true)
+    }
+
+    /// How many names of a file show in the union, as far as its filesystem knows them.
+    fn names_of(&self, stat: &Stat, identity: RealId) -> u32 {
+        if self.noplink { 1 } else { stat.nlink.saturating_sub(self.plinks.hidden(identity)) }
+    }
+
+    fn moved_home(&self, node: &Arc<Node>, home: Home) -> Result<()> {
+        let mut state = node.as_other()?.state.write();
+        state.home = home;
+        state.generation += 1;
+        state.opened = std::sync::Weak::new();
+        Ok(())
+    }
+
+    /// Takes everything back that a copy without its name has left.
+    fn undo_copy(&self, dir: &Dir, temp: &Leaf, kind: Kind, identity: RealId, copy: &Stat) {
+        if self.plinks.find(identity).is_some_and(|plink| plink.real == RealId::of(copy))
+            && let Err(e) = self.plinks.end(&self.stack, identity)
+        {
+            tracing::warn!("pseudo-link left behind: {e}");
+        }
+        discard(dir, temp, kind);
+    }
+
+    /// Gives the copy of a hard-linked file its pseudo-link, by which all names find it. All `names` are counted as
+    /// names below.
+    fn make_plink(
+        &self,
+        to: &Branch,
+        dir: &Dir,
+        temp: &Leaf,
+        identity: RealId,
+        copy: &Stat,
+        names: u32,
+    ) -> Result<HomeBy> {
+        marks::keep_fact(to, Obj::At(dir, temp), Fact::Links, names.to_string().as_bytes())?;
+        let plinks = self.plinks.make_dir(to)?;
+        let text = format!("{}.{}", ids::number(&self.stack, identity), copy.ino);
+        let leaf = Leaf::new(OsStr::new(&text)).ok_or(Error::Stale)?;
+        dir.link(temp, &plinks, &leaf).map_err(|e| to.blame(e))?;
+        let plink = Plink { branch: to.index, leaf: leaf.clone(), real: RealId::of(copy), below: names };
+        self.plinks.insert(&self.stack, identity, plink);
+        Ok(HomeBy::Plink(leaf))
+    }
+
+    /// An open file from below none of whose names is known: its last one is gone, and the copy never gets one; or
+    /// others are left below, and they find the copy by its pseudo-link.
+    fn copy_held(
+        &self,
+        node: &Arc<Node>,
+        home: &Home,
+        target: Option<BranchIdx>,
+        size: Option<u64>,
+    ) -> Result<bool> {
+        let root = self.root.as_dir()?.at.read().clone();
+        let branch = target.map_or_else(|| policy::for_copy(&self.stack, &root, home.branch), Ok)?;
+        let to = self.stack.branch(branch);
+        let (source, stat) = self.spot(node)?;
+        let temp = names::temp();
+        let identity = node.as_other()?.state.read().identity;
+        let before = to.root.stat_self().map_err(|e| to.blame(e))?;
+        let copied =
+            self.make_copy(to, &to.root, &temp, &source, &stat, identity, size).and_then(|(copy, _)| {
+                let names = self.names_left(node, &stat, identity)?;
+                let by = if names > 0 && self.plinks.find(identity).is_none() {
+                    self.make_plink(to, &to.root, &temp, identity, &copy, names)?
+                } else {
+                    HomeBy::Held(Arc::new(File::from(to.root.hold(&temp).map_err(|e| to.blame(e))?)))
+                };
+                Ok(Home { branch, real: RealId::of(&copy), by })
+            });
+        discard(&to.root, &temp, node.kind);
+        restore_times(&to.root, &before).map_err(|e| to.blame(e))?;
+        self.moved_home(node, copied?)?;
+        Ok(true)
+    }
+
+    /// Names below of a file that is held by a descriptor; none if its last one is gone.
+    fn names_left(&self, node: &Arc<Node>, stat: &Stat, identity: RealId) -> Result<u32> {
+        let writable = self.stack.writable(node.as_other()?.state.read().home.branch);
+        let single = stat.nlink < 2;
+        Ok(if writable || single || self.noplink { 0 } else { self.names_of(stat, identity) })
+    }
+
+    /// Copies a non-directory to `temp` in `dir`, complete but for its name. Gives the copy's attributes, and the
+    /// directory's as they were just after the temporary name came to be.
+    #[expect(clippy::too_many_arguments, reason = "source and target, each with its facts")]
+    fn make_copy(
+        &self,
+        to: &Branch,
+        dir: &Dir,
+        temp: &Leaf,
+        source: &Spot,
+        stat: &Stat,
+        identity: RealId,
+        size: Option<u64>,
+    ) -> Result<(Stat, Stat)> {
+        let blame = |e| to.blame(e);
+        let touched;
+        let _server = plyfs_sys::cred::ActAs::server();
+        match stat.kind {
+            Kind::File => {
+                let from =
+                    source.obj().open(Access::Read).map_err(|e| self.stack.branch(source.branch).blame(e))?;
+                let file = dir.create(temp, 0o600).map_err(blame)?;
+                touched = dir.stat_self().map_err(blame)?;
+                let wanted = size.unwrap_or(stat.size);
+                plyfs_sys::file::copy_contents(&from, stat.size, &file, wanted).map_err(blame)?;
+                self.copy_attributes(to, source.obj(), stat, Obj::Fd(file.as_fd()), Some(identity))?;
+                if !self.volatile {
+                    plyfs_sys::file::fsync(&file, false).map_err(blame)?;
+                }
+            }
+            Kind::Symlink => {
+                let target = source.obj().readlink().map_err(blame)?;
+                dir.symlink(temp, &target).map_err(blame)?;
+                touched = dir.stat_self().map_err(blame)?;
+                self.copy_attributes(to, source.obj(), stat, Obj::At(dir, temp), Some(identity))?;
+            }
+            Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
+                if stat.is_null_device() {
+                    marks::make_null_device(to, dir, temp, 0o600)?;
+                } else {
+                    dir.mknod(temp, stat.kind, 0o600, stat.rdev).map_err(blame)?;
+                }
+                touched = dir.stat_self().map_err(blame)?;
+                self.copy_attributes(to, source.obj(), stat, Obj::At(dir, temp), Some(identity))?;
+            }
+            Kind::Dir => return Err(Refusal::IsADirectory.into()),
+        }
+        Ok((dir.stat(temp).map_err(blame)?, touched))
+    }
+}
