@@ -1,0 +1,78 @@
+//! Random sequences of operations: the engine's answers and trees are the model's, before and after reopening.
+
+use plyfs_tests::model::layers::{Item, layer};
+use plyfs_tests::model::op::{Op, op};
+use plyfs_tests::model::{engine, same_answer};
+use plyfs_tests::random::check;
+use proptest::collection::vec;
+use proptest::strategy::Strategy;
+
+use crate::bench::Bench;
+
+type Case = (Vec<Vec<Item>>, Vec<Op>);
+
+fn cases(layers: std::ops::RangeInclusive<usize>, length: usize) -> impl Strategy<Value = Case> {
+    (vec(layer(), layers), vec(op(true), 1..length))
+}
+
+/// One case: compares each answer, and the trees at the end (after every operation, if `often`).
+fn follow((layers, ops): Case, writable: usize, often: bool) -> Result<(), String> {
+    let mut bench = Bench::new(&layers, writable)?;
+    for (at, op) in ops.iter().enumerate() {
+        if let Op::Remount = op {
+            bench.reopen()?;
+            bench.compare(&format!("reopened after {at} operations"))?;
+            continue;
+        }
+        let should = bench.model.apply(op);
+        let is = engine::apply(bench.union(), op);
+        same_answer(op, should, is, false).map_err(|why| format!("operation {at}: {why}"))?;
+        if often {
+            bench.compare(&format!("after operation {at}, {op:?}"))?;
+        }
+    }
+    bench.compare("at the end")?;
+    let before = engine::snapshot(bench.union())?;
+    bench.reopen()?;
+    let lines = before.diff(&engine::snapshot(bench.union())?);
+    if !lines.is_empty() {
+        return Err(format!("reopening changed the tree (before | after):\n{}", lines.join("\n")));
+    }
+    bench.compare("at the end, reopened")?;
+    bench.below_unchanged()
+}
+
+#[test]
+fn short_sequences_are_compared_after_each_operation() {
+    check(400, &cases(2..=4, 12), |case| follow(case, 1, true));
+}
+
+#[test]
+fn long_sequences_over_one_writable_branch() {
+    check(150, &cases(2..=4, 80), |case| follow(case, 1, false));
+}
+
+#[test]
+fn long_sequences_over_two_writable_branches() {
+    check(150, &cases(3..=4, 60), |case| follow(case, 2, false));
+}
+
+/// The yardstick is straight: a plain folder and the kernel say the same as the model.
+#[test]
+fn the_model_is_what_linux_says() {
+    check(300, &(vec(op(false), 1..80)), |ops| {
+        let scratch = plyfs_tests::Scratch::new();
+        let mut model = plyfs_tests::model::Model::default();
+        let dir = scratch.dir("plain");
+        for op in &ops {
+            same_answer(op, model.apply(op), plyfs_tests::model::real::apply(&dir, op), true)?;
+        }
+        let seen = plyfs_tests::model::real::snapshot(&dir)?;
+        plyfs_tests::model::compare(&model.snapshot(), &seen, "at the end")
+    });
+}
+
+#[test]
+fn one_branch_alone_is_a_plain_folder() {
+    check(60, &cases(1..=1, 60), |case| follow(case, 1, false));
+}
