@@ -1,0 +1,149 @@
+//! `cargo xtask test`: every check, cheapest first, then the suites on real mounts.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::leftovers::Before;
+use crate::run::{self, Steps};
+use crate::{tidy, tools};
+
+/// Runs everything; `quick` stops before the outside programs.
+pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
+    let mut steps = Steps::default();
+    let before = Before::now();
+    papers(&mut steps, root);
+    licences(&mut steps, root);
+    steps.step("unit tests", || {
+        let mut test = run::cargo(root);
+        run::run(test.args(["test", "--locked", "--workspace", "--exclude", "plyfs-tests", "--quiet"]))
+    });
+    packages(&mut steps);
+    fuzz(&mut steps, root);
+    let built = steps.step("release build", || {
+        run::run(run::cargo(root).args(["build", "--locked", "--release", "--package", "plyfs"]))?;
+        // Built here so that a suite's time is its own.
+        run::run(run::cargo(root).args([
+            "test",
+            "--locked",
+            "--release",
+            "--package",
+            "plyfs-tests",
+            "--no-run",
+        ]))
+    });
+    if built {
+        suite(&mut steps, root, "model");
+        suite(&mut steps, root, "mounted");
+        if quick {
+            println!("\n== foreign: left out by --quick");
+        } else if steps.step("foreign: programs", || tools::foreign(root)) {
+            suite(&mut steps, root, "foreign");
+        }
+    }
+    steps.step("nothing left behind", || before.compare());
+    steps.finish()
+}
+
+fn papers(steps: &mut Steps, root: &Path) {
+    steps.step("format", || run::run(run::cargo(root).args(["fmt", "--all", "--check"])));
+    steps.step("clippy", || {
+        let mut clippy = run::cargo(root);
+        run::run(clippy.args([
+            "clippy",
+            "--locked",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    });
+    steps.step("tidy", || tidy::run(root));
+    steps.step("rustdoc", || {
+        let mut doc = run::cargo(root);
+        doc.args(["doc", "--locked", "--quiet", "--workspace", "--no-deps", "--document-private-items"]);
+        run::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    });
+}
+
+fn licences(steps: &mut Steps, root: &Path) {
+    steps.step("licences and bans", || {
+        let deny = tools::crate_program(root, "cargo-deny", "cargo-deny")?;
+        // No `advisories`: their database is fetched from the network at each run, and a check that depends
+        // on the day it runs is no test of this tree.
+        println!("cargo-deny: bans, licenses, sources (not advisories: their database needs the network)");
+        run::run(Command::new(deny).current_dir(root).args([
+            "--log-level",
+            "error",
+            "check",
+            "bans",
+            "licenses",
+            "sources",
+        ]))
+    });
+}
+
+/// The parser's fuzz target, for a minute (fuzz/README.md has the same command).
+fn fuzz(steps: &mut Steps, root: &Path) {
+    steps.step("fuzz: option grammars", || {
+        let dir = root.join("fuzz");
+        let corpus = dir.join("corpus/spec_grammars");
+        let artifacts = dir.join("artifacts");
+        std::fs::create_dir_all(&corpus)?;
+        std::fs::create_dir_all(&artifacts)?;
+        let host = run::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
+        let mut command = run::cargo(root);
+        command.args(["run", "--locked", "--quiet", "--release", "--config", "fuzz/instrument.toml"]);
+        command.args(["--manifest-path", "fuzz/Cargo.toml", "--target", host.trim()]);
+        command.args(["--bin", "spec_grammars", "--", "-max_total_time=60", "-timeout=5", "-max_len=2048"]);
+        command.args(["-verbosity=0", "-dict=fuzz/spec.dict"]);
+        command.arg(format!("-artifact_prefix={}/", artifacts.display()));
+        run::run(command.arg(corpus).arg(dir.join("seeds/spec_grammars")))
+    });
+}
+
+fn packages(steps: &mut Steps) {
+    let missing = tools::missing_packages();
+    if missing.is_empty() {
+        return;
+    }
+    if run::is_root() && run::have("apt-get") {
+        steps.step("Debian packages", || tools::apt(&missing));
+    } else {
+        steps.skip("Debian packages", &format!("not root, or no apt-get; missing: {}", missing.join(" ")));
+    }
+}
+
+/// Runs one suite of plyfs-tests against the release binary.
+fn suite(steps: &mut Steps, root: &Path, name: &str) {
+    if !run::is_root() {
+        // The suites say themselves which cases an ordinary user cannot run.
+        println!("\nnot root: cases of {name} that need root skip themselves and say so");
+    }
+    steps.step(&format!("suite {name}"), || {
+        let binary = target_dir(root)?.join("release/plyfs");
+        if !binary.is_file() {
+            bail!("{} is not there", binary.display());
+        }
+        let mut test = run::cargo(root);
+        test.args(["test", "--locked", "--release", "--package", "plyfs-tests", "--test", name]);
+        test.args(["--", "--show-output"]);
+        run::run(
+            test.env("PLYFS_BIN", binary)
+                .env("PLYFS_CACHE", root.join("target/cache"))
+                .env("PLYFS_TOOLS", tools::dir(root).join("bin")),
+        )
+    });
+}
+
+fn target_dir(root: &Path) -> Result<PathBuf> {
+    let text = run::output(run::cargo(root).args(["metadata", "--format-version=1", "--no-deps"]))?;
+    let value: serde_json::Value = serde_json::from_str(&text)?;
+    match value["target_directory"].as_str() {
+        Some(dir) => Ok(PathBuf::from(dir)),
+        None => bail!("cargo metadata names no target directory"),
+    }
+}
