@@ -64,7 +64,7 @@ impl Stack {
     pub(crate) fn open(spec: &MountSpec) -> Result<Stack> {
         let mut branches = Vec::with_capacity(spec.branches.len());
         for (index, one) in spec.branches.iter().enumerate() {
-            branches.push(Branch::open(index as BranchIdx, one, spec.grammar)?);
+            branches.push(Branch::open(index as BranchIdx, one, spec)?);
         }
         check_overlaps(spec, &branches)?;
         for branch in &mut branches {
@@ -106,7 +106,7 @@ impl Stack {
 }
 
 impl Branch {
-    fn open(index: BranchIdx, spec: &BranchSpec, grammar: Grammar) -> Result<Branch> {
+    fn open(index: BranchIdx, spec: &BranchSpec, whole: &MountSpec) -> Result<Branch> {
         let bad = |why: String| Error::Branch { path: spec.path.clone(), why, errno: None };
         let root = Dir::open(&spec.path).map_err(|e| cannot_open(&spec.path, &e))?;
         let path = root.kernel_path()?;
@@ -126,7 +126,8 @@ impl Branch {
                 errno: Some(plyfs_sys::Errno::ROFS.raw_os_error()),
             });
         }
-        let claim = if perm == Perm::Rw { claim(&root, &spec.path, grammar)? } else { None };
+        let claimed = perm == Perm::Rw && !whole.look_only;
+        let claim = if claimed { claim(&root, &spec.path, whole.grammar)? } else { None };
         Ok(Branch {
             index,
             _claim: claim,

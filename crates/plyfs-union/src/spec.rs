@@ -275,6 +275,9 @@ pub struct MountSpec {
     pub kernel: KernelFlags,
     /// `fsname=` or the SOURCE word; shown in /proc/mounts.
     pub source: Option<OsString>,
+    /// Only to be looked at: the branches may be another mount's at the same time, and nothing may be changed.
+    /// Never read from text.
+    pub look_only: bool,
     /// Owners that this user namespace does not map show as the server's own ids, with the rights the server really
     /// has to them (`plyfs try` as an ordinary user). Never read from text.
     pub adopt_unmapped: bool,

@@ -12,7 +12,7 @@ use plyfs_sys::{Dir, Stat};
 use crate::anchor::Anchors;
 use crate::attr::{Attr, Ino};
 use crate::branch::{FIRST_BRANCH_ID, Stack};
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Refusal, Result};
 use crate::handles::{DirHandle, FileHandle, Handles};
 use crate::ids::{self, IdMap, RealId};
 use crate::index::Index;
@@ -261,11 +261,8 @@ fn refuse_unfinished(spec: &MountSpec) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::Spec(SpecError::BadValue {
-        option: "branches and policies".into(),
-        text: what.into(),
-        want: "not offered yet; policies: tdp, attributes: wh, nolwh, unpin, icex*".into(),
-    }))
+    let offered = "policies: tdp, attributes: wh, nolwh, unpin, icex*";
+    Err(SpecError::not_offered(format!("{what}; {offered}")).into())
 }
 
 /// Attributes that would make opening copy files.

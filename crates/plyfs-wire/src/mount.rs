@@ -40,7 +40,10 @@ pub enum MountError {
              container pass the device in ({0})"
     )]
     NoDevice(SysError),
-    #[error("{DEVICE_PATH} may not be opened: its owner must allow it (chmod 666 {DEVICE_PATH}) ({0})")]
+    #[error(
+        "{DEVICE_PATH} may not be opened by this user, and fusermount3 opens it with the same rights: its owner \
+             must allow it (chmod 666 {DEVICE_PATH}) ({0})"
+    )]
     DeviceDenied(SysError),
     #[error(
         "mounting without CAP_SYS_ADMIN needs the program fusermount3, which is not installed \
@@ -68,7 +71,8 @@ pub fn mount(target: &Path, options: &MountOptions) -> Result<Device, MountError
     let target = check_target(target)?;
     let device = match Device::open() {
         Ok(device) => device,
-        // The helper is set-user-id root and opens the device itself.
+        // libfuse's helper opens it with our rights and is refused too; one that asks the host outside of a container
+        // may have others.
         Err(error) if matches!(error.errno(), Errno::ACCESS | Errno::PERM) => {
             return fusermount::mount(&target, options).map_err(|helper| match helper {
                 MountError::NoHelper => MountError::DeviceDenied(error),

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 /// AUFS for today's kernels: a union filesystem in user space.
 #[derive(Debug, Parser)]
@@ -25,8 +25,13 @@ const AFTER_LONG_HELP: &str = "\
 Other forms:
   plyfs -o OPTIONS [SOURCE] DIR [-f] [-d]   mount, as fuse-overlayfs writes it (engines' mount_program)
   plyfs SOURCE DIR -o OPTIONS               the same, as mount.fuse3 writes it
-  mount.aufs, mount.plyfs, umount.aufs, umount.plyfs, fuse-overlayfs
-                                            by program name: links to plyfs
+  by program name, links to plyfs:
+    fuse-overlayfs                          the same, for engines that look for that program
+    /sbin/mount.aufs, /sbin/mount.plyfs     for mount -t aufs, mount -t plyfs and /etc/fstab
+    /sbin/mount.fuse.aufs, /sbin/umount.fuse.aufs
+                                            for mount -o remount DIR and umount DIR: the kernel's name of the type
+    /sbin/mount.fuse.plyfs                  for mount -t fuse.plyfs
+    /sbin/umount.aufs, /sbin/umount.plyfs   the same as umount.fuse.aufs, to be called by name
 
 Exit codes:
   0 done; 1 failed; 2 usage
@@ -110,8 +115,15 @@ real one)
 As an ordinary user the view is the same with your own rights: what you may not write you may not write there \
 either, and set-user-id programs such as sudo do not work.";
 
+/// `[SOURCE] DIR`. An optional word before a needed one is beyond clap if options may stand between the two.
+fn place() -> ArgGroup {
+    ArgGroup::new("place").args(["source", "dir"]).required(true).multiple(true)
+}
+
 /// `plyfs mount`
 #[derive(Debug, Args)]
+#[command(group = place())]
+#[command(override_usage = "plyfs mount -o OPTIONS [SOURCE] DIR [-f] [-d]")]
 pub(crate) struct MountArgs {
     /// AUFS's options (br:/rw=rw:/ro=ro,udba=reval) or overlay's (lowerdir=/a:/b,upperdir=/u,workdir=/w); may be
     /// given several times
@@ -129,15 +141,18 @@ pub(crate) struct MountArgs {
     /// Log what happens (implies --foreground)
     #[arg(short = 'd', long)]
     pub(crate) debug: bool,
-    /// Any word to stand in /proc/mounts, then the mount point
-    #[arg(value_names = ["SOURCE", "DIR"], num_args = 1..=2, required = true)]
-    pub(crate) paths: Vec<OsString>,
+    /// Any word to stand in /proc/mounts (may be left out)
+    pub(crate) source: Option<OsString>,
+    /// The mount point
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// `plyfs -o OPTIONS [SOURCE] DIR`, `plyfs SOURCE DIR -o OPTIONS`, `fuse-overlayfs ...`
 #[derive(Debug, Parser)]
 #[command(name = "fuse-overlayfs", version, about = "Mount a union (plyfs in the place of fuse-overlayfs)")]
 #[command(disable_version_flag = true)]
+#[command(group = place())]
+#[command(override_usage = "fuse-overlayfs -o OPTIONS [SOURCE] DIR [-f] [-d]")]
 pub(crate) struct BareMount {
     /// lowerdir=DIR[:DIR...][,upperdir=DIR,workdir=DIR][,OPTION...]
     #[arg(short = 'o', value_name = "OPTIONS", allow_hyphen_values = true)]
@@ -151,9 +166,10 @@ pub(crate) struct BareMount {
     /// Print the version
     #[arg(short = 'V', long = "version", action = clap::ArgAction::Version)]
     pub(crate) version: Option<bool>,
-    /// Any word to stand in /proc/mounts, then the mount point
-    #[arg(value_names = ["SOURCE", "DIR"], num_args = 1..=2, required = true)]
-    pub(crate) paths: Vec<OsString>,
+    /// Any word to stand in /proc/mounts (may be left out)
+    pub(crate) source: Option<OsString>,
+    /// The mount point
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// `mount.aufs SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE] [-N NAMESPACE]`: what mount(8) runs.

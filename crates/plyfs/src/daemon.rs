@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use plyfs_sys::process::{self, Ended, Forked, signals};
 
 use crate::exit::{self, Failure, Outcome};
-use crate::output;
+use crate::{log, output};
 
 /// The child's first byte is the parent's exit code; text may follow. This one: the mount is usable.
 const READY: u8 = exit::DONE;
@@ -59,6 +59,8 @@ fn child(pipe: PipeWriter, serve: impl FnOnce(Ready) -> Outcome) -> u8 {
     let outcome = process::new_session()
         .map_err(|error| Failure::from(anyhow::Error::new(error)))
         .and_then(|()| serve(Ready(Some(pipe))));
+    // A server that fails before it has a file for its log tells it here.
+    log::settle(None);
     match (outcome, last_words) {
         (Ok(code), _) => code,
         (Err(failure), Ok(mut pipe)) => {
@@ -66,7 +68,7 @@ fn child(pipe: PipeWriter, serve: impl FnOnce(Ready) -> Outcome) -> u8 {
             words.extend(failure.to_string().into_bytes());
             if pipe.write_all(&words).is_err() {
                 // The parent has left long ago, when all was well.
-                tracing::error!("{:#}", failure.error);
+                tracing::error!("{}", exit::told(&failure.error));
             }
             failure.code
         }

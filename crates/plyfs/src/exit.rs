@@ -64,9 +64,24 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// An error on one line, context first, cause last. A cause that the words before it tell already is left out.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.starts_with(&cause) || line.ends_with(&cause) || line.contains(&format!(": {cause}")) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&cause);
+    }
+    line
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "plyfs: {:#}", self.error)?;
+        write!(f, "plyfs: {}", told(&self.error))?;
         match &self.hint {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
@@ -76,3 +91,25 @@ impl fmt::Display for Failure {
 
 /// What a command answers: its exit code, or why it has none.
 pub(crate) type Outcome = Result<u8, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plyfs_sys::{Errno, SysError};
+
+    #[test]
+    fn nothing_is_told_twice() {
+        let engine = || plyfs_union::Error::from(SysError::new("open", Errno::PERM).on("/b"));
+        let error = anyhow::Error::new(engine()).context("opening the branches");
+        assert_eq!(told(&error), format!("opening the branches: {}", engine()));
+        let blamed = plyfs_union::Error::Sys {
+            source: SysError::new("open", Errno::PERM).on("/b/f"),
+            branch: Some("/b".into()),
+        };
+        let want = blamed.to_string();
+        assert_eq!(told(&anyhow::Error::new(blamed)), want);
+        let spec = plyfs_union::spec::SpecError::not_offered("create=rr");
+        let error = anyhow::Error::new(plyfs_union::Error::from(spec)).context("opening the branches");
+        assert_eq!(told(&error), "opening the branches: not offered by this version of plyfs: create=rr");
+    }
+}

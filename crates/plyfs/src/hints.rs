@@ -2,6 +2,10 @@
 
 use plyfs_sys::{Errno, SysError};
 
+/// As root. The rule makes it last: udev sets the mode anew at each boot.
+pub(crate) const OPEN_UP_FUSE: &str = "as root: chmod 666 /dev/fuse; and to make it last: \
+echo 'KERNEL==\"fuse\", MODE=\"0666\"' > /etc/udev/rules.d/99-fuse.rules";
+
 /// Looks through the causes of `error`.
 pub(crate) fn about(error: &anyhow::Error) -> Option<String> {
     let text = format!("{error:#}");
@@ -13,6 +17,9 @@ fn find(text: &str, errno: Option<Errno>) -> Option<&'static str> {
     let denied = errno.is_some_and(|e| e == Errno::PERM || e == Errno::ACCESS)
         || text.contains("Permission denied")
         || text.contains("not permitted");
+    if text.contains("/dev/fuse may not be opened") {
+        return Some(OPEN_UP_FUSE);
+    }
     if text.contains("/dev/fuse") {
         return Some(
             "is the fuse module loaded (modprobe fuse), and may you open /dev/fuse? See: plyfs doctor",
@@ -47,6 +54,8 @@ mod tests {
         let error =
             anyhow::Error::new(SysError::new("open", Errno::NOENT).on("/dev/fuse")).context("mounting");
         assert!(about(&error).unwrap().contains("modprobe"));
+        let error = anyhow::anyhow!("mounting on /m: /dev/fuse may not be opened by this user");
+        assert!(about(&error).unwrap().contains("chmod 666"));
         let error = anyhow::Error::new(SysError::new("unshare", Errno::PERM));
         assert!(about(&error).unwrap().contains("user namespaces"));
         assert_eq!(about(&anyhow::anyhow!("no such branch")), None);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use plyfs_sys::mounts::{self, MountInfo};
 use plyfs_union::Union;
-use plyfs_union::spec::{self, MountSpec, Unknown};
+use plyfs_union::spec::{Atime, MountSpec};
 
 use crate::exit::Failure;
 use crate::runtime_dir::{self, Found};
@@ -123,26 +123,42 @@ fn nearest(path: &Path) -> anyhow::Result<PathBuf> {
 
 impl Mounted {
     /// Opens the same branches once more, for reading: what the server knows, without asking it.
-    pub(crate) fn open_read_only(&self) -> Result<(Union, MountSpec), Failure> {
+    pub(crate) fn open_read_only(&self) -> Result<Union, Failure> {
         let Some(found) = &self.found else {
             return Err(Failure::from(anyhow!(
                 "{}: its branches are not known (no readable record in /run/plyfs)",
                 self.info.mount_point.display()
             )));
         };
-        let options = found.record.options();
-        let read = spec::parse(&[options.as_os_str()], Unknown::Warn);
-        let mut spec = read.with_context(|| format!("reading {}", found.dir.display()))?.spec;
-        for (branch, opened) in spec.branches.iter_mut().zip(found.record.branches()) {
-            // Relative paths were resolved by the server, long ago.
-            branch.path = opened.path;
-        }
+        let mut spec = found.record.spec().with_context(|| format!("reading {}", found.dir.display()))?;
         spec.kernel.read_only = true;
-        let union = Union::open(&spec).map_err(anyhow::Error::new);
-        Ok((
-            union.with_context(|| format!("opening the branches of {}", self.info.mount_point.display()))?,
-            spec,
-        ))
+        open_beside(&spec)
+            .with_context(|| format!("opening the branches of {}", self.info.mount_point.display()))
+            .map_err(Failure::from)
+    }
+
+    /// What the mount is now: what its server wrote down (nothing, without a record), with the flags that the kernel
+    /// has, which a remount may have changed.
+    pub(crate) fn spec(&self) -> anyhow::Result<MountSpec> {
+        let mut spec = match &self.found {
+            Some(found) => found.record.spec().with_context(|| format!("reading {}", found.dir.display()))?,
+            None => MountSpec::default(),
+        };
+        let (mount, kernel) = (|word| has_option(&self.info.options, word), &mut spec.kernel);
+        // What nobody has said and does not hold stays unsaid.
+        let told = |old: Option<bool>, now: bool| if now { Some(true) } else { old.map(|_| false) };
+        kernel.nosuid = told(kernel.nosuid, mount("nosuid"));
+        kernel.nodev = told(kernel.nodev, mount("nodev"));
+        kernel.noexec = mount("noexec");
+        kernel.atime = match (mount("noatime"), mount("relatime")) {
+            (true, _) if kernel.atime == Atime::Unsaid => Atime::Unsaid,
+            (true, _) => Atime::Noatime,
+            (_, true) => Atime::Relatime,
+            _ => Atime::Strictatime,
+        };
+        kernel.sync = has_option(&self.info.super_options, "sync");
+        kernel.read_only = self.is_read_only();
+        Ok(spec)
     }
 
     /// `SOURCE` as given.
@@ -154,6 +170,11 @@ impl Mounted {
     pub(crate) fn is_read_only(&self) -> bool {
         has_option(&self.info.options, "ro") || has_option(&self.info.super_options, "ro")
     }
+}
+
+/// Opens branches that a server may have open for writing, to look at them only.
+pub(crate) fn open_beside(spec: &MountSpec) -> anyhow::Result<Union> {
+    Ok(Union::open(&MountSpec { look_only: true, ..spec.clone() })?)
 }
 
 /// Whether a comma-separated list has `word`.

@@ -138,15 +138,17 @@ fn request(command: Command) -> Request {
     }
 }
 
-/// `[SOURCE] DIR`: the last word is the mount point.
-fn source_and_target(mut words: Vec<OsString>) -> (Option<OsString>, PathBuf) {
-    let target = words.pop().unwrap_or_default().into();
-    (words.pop(), target)
+/// `[SOURCE] DIR`: a lone word, which clap takes for the first, is the mount point.
+fn source_and_target(source: Option<OsString>, dir: Option<PathBuf>) -> (Option<OsString>, PathBuf) {
+    match dir {
+        Some(dir) => (source, dir),
+        None => (None, source.unwrap_or_default().into()),
+    }
 }
 
 impl From<MountArgs> for MountPlan {
     fn from(args: MountArgs) -> MountPlan {
-        let (source, target) = source_and_target(args.paths);
+        let (source, target) = source_and_target(args.source, args.dir);
         MountPlan {
             options: args.options,
             source,
@@ -160,7 +162,7 @@ impl From<MountArgs> for MountPlan {
 
 impl From<BareMount> for MountPlan {
     fn from(args: BareMount) -> MountPlan {
-        let (source, target) = source_and_target(args.paths);
+        let (source, target) = source_and_target(args.source, args.dir);
         MountPlan {
             options: args.options,
             lenient: true,
@@ -292,6 +294,14 @@ mod tests {
         for line in ["plyfs try -- sh -c x -o", "plyfs try sh -c x -o"] {
             let Ok(Request::Command(Command::Try(args))) = read(&argv(line)) else { panic!("{line}") };
             assert_eq!(args.command, ["sh", "-c", "x", "-o"]);
+        }
+    }
+
+    #[test]
+    fn usage_shows_the_source_as_optional() {
+        for line in ["plyfs mount --help", "plyfs -o x --help", "fuse-overlayfs --help"] {
+            let text = read(&argv(line)).map(|_| ()).unwrap_err().error.to_string();
+            assert!(text.contains("-o OPTIONS [SOURCE] DIR"), "{line}: {text}");
         }
     }
 

@@ -12,6 +12,7 @@ use anyhow::Context;
 use plyfs_sys::mounts::MountInfo;
 use plyfs_sys::process;
 use plyfs_union::BranchInfo;
+use plyfs_union::spec::{self, MountSpec, SpecError, Unknown};
 use serde::{Deserialize, Serialize};
 
 /// Where root's mounts are written down.
@@ -51,7 +52,7 @@ struct BranchRecord {
 
 impl Record {
     /// A record of this process serving `mount_point`.
-    pub(crate) fn new(mount: &MountInfo, options: &OsStr, branches: &[BranchInfo]) -> Record {
+    pub(crate) fn new(mount: &MountInfo, spec: &MountSpec, branches: &[BranchInfo]) -> Record {
         let pid = std::process::id();
         let branch = |b: &BranchInfo| BranchRecord {
             path: escape(b.path.as_os_str().as_bytes()),
@@ -66,7 +67,7 @@ impl Record {
             mount_point: escape(mount.mount_point.as_os_str().as_bytes()),
             device: device(mount),
             source: escape(mount.source.as_bytes()),
-            options: escape(options.as_bytes()),
+            options: escape(absolute(spec, branches).options().as_bytes()),
             branches: branches.iter().map(branch).collect(),
         }
     }
@@ -75,8 +76,9 @@ impl Record {
         unescape(&self.mount_point).into()
     }
 
-    pub(crate) fn options(&self) -> OsString {
-        unescape(&self.options)
+    /// The mount's options as they were at its beginning, with absolute paths.
+    pub(crate) fn spec(&self) -> Result<MountSpec, SpecError> {
+        spec::parse(&[&unescape(&self.options)], Unknown::Warn).map(|parsed| parsed.spec)
     }
 
     pub(crate) fn branches(&self) -> Vec<BranchInfo> {
@@ -94,6 +96,25 @@ impl Record {
     pub(crate) fn is_of(&self, mount: &MountInfo) -> bool {
         self.device == device(mount)
     }
+}
+
+/// `spec` as it can be said anywhere: paths as the server resolved them.
+fn absolute(spec: &MountSpec, branches: &[BranchInfo]) -> MountSpec {
+    let mut spec = spec.clone();
+    let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for at in 0..spec.branches.len() {
+        let given = full(&spec.branches[at].path);
+        let resolved = branches.get(at).map_or(&given, |opened| &opened.path);
+        // Two names of one directory are two branches only as long as they differ.
+        let taken = spec.branches[..at].iter().any(|above| above.path == *resolved);
+        spec.branches[at].path = if taken { given } else { resolved.clone() };
+    }
+    spec.workdir = spec.workdir.map(|path| full(&path));
+    // The empty one is `noxino`.
+    for path in spec.xino.iter_mut().filter(|path| !path.is_empty()) {
+        *path = full(Path::new(path)).into_os_string();
+    }
+    spec
 }
 
 fn now() -> u64 {
@@ -392,13 +413,17 @@ mod tests {
     fn a_record_is_written_read_and_removed() {
         let home = tempfile::tempdir().unwrap();
         let mount = info(Path::new(OsStr::from_bytes(b"/m \xff")));
-        let record = Record::new(&mount, OsStr::new("br:/a=rw"), &[branch("/a", "rw", 64)]);
+        let spec = spec::parse(&[OsStr::new("br:a=rw,xino=x,noatime")], Unknown::Refuse).unwrap().spec;
+        let record = Record::new(&mount, &spec, &[branch("/a", "rw", 64)]);
         let registered = Registered::write(home.path(), &record, None).unwrap();
         let found = in_home(home.path());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].record, record);
         assert!(found[0].record.is_alive() && found[0].record.is_of(&mount));
         assert_eq!(found[0].record.mount_point(), mount.mount_point);
+        let xino = std::env::current_dir().unwrap().join("x");
+        let want = format!("br:/a=rw,noatime,xino={}", xino.display());
+        assert_eq!(found[0].record.spec().unwrap().options(), *want);
         assert!(u64::from_str_radix(&found[0].id(), 16).is_ok());
         let mode = fs::metadata(found[0].dir.join("br0")).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o444);

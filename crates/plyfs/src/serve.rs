@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use plyfs_fuse::{Session, Unmounter};
 use plyfs_sys::mounts;
 use plyfs_sys::process;
 use plyfs_sys::process::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
-use plyfs_union::Union;
 use plyfs_union::spec::MountSpec;
+use plyfs_union::{BranchInfo, Union};
 
 use crate::daemon::Ready;
 use crate::exit::{self, Outcome};
@@ -28,10 +28,8 @@ pub(crate) fn serve(spec: &MountSpec, target: &Path, ready: Ready) -> Outcome {
     let (session, union) = mount(spec, target)?;
     let registered = register(spec, target, &union);
     drop(union);
-    if ready.is_background()
-        && let Some(file) = registered.as_ref().and_then(|registered| registered.log_file().ok())
-    {
-        log::redirect(file);
+    if ready.is_background() {
+        log::settle(registered.as_ref().and_then(|registered| registered.log_file().ok()));
     }
     watch(signals, session.unmounter(), registered.as_ref().map(|r| r.dir().to_path_buf()))?;
     ready.say()?;
@@ -52,9 +50,30 @@ pub(crate) fn prepare_process() {
 
 /// Opens the branches and mounts them.
 pub(crate) fn mount(spec: &MountSpec, target: &Path) -> anyhow::Result<(Session, Arc<Union>)> {
-    let union = Arc::new(Union::open(spec).context("opening the branches")?);
+    let union = Arc::new(open(spec, target)?);
     let session = Session::start(union.clone(), target, spec);
     Ok((session.with_context(|| format!("mounting on {}", target.display()))?, union))
+}
+
+/// Opens the branches and checks that they can be seen through a mount on `target`.
+pub(crate) fn open(spec: &MountSpec, target: &Path) -> anyhow::Result<Union> {
+    let union = Union::open(spec).context("opening the branches")?;
+    match lies_in(target, &union.branches()) {
+        Some(branch) if !process::may_administer() => Err(anyhow!(
+            "the mount point {} lies inside the branch {}: only with CAP_SYS_ADMIN (root, unshare -Urm) can the \
+             branch be seen without the mount; choose a place outside",
+            target.display(),
+            branch.display()
+        )),
+        _ => Ok(union),
+    }
+}
+
+/// The branch that `target` lies in: without a private view of it, whoever goes down there comes back to the server
+/// itself. (A mount on the branch's own root is harmless: the branch is held open from below.)
+fn lies_in(target: &Path, branches: &[BranchInfo]) -> Option<PathBuf> {
+    let around = branches.iter().find(|branch| target != branch.path && target.starts_with(&branch.path));
+    around.map(|branch| branch.path.clone())
 }
 
 /// Writes the mount down. It works without (only `status` and its like then know less), so failures are warnings.
@@ -64,13 +83,13 @@ fn register(spec: &MountSpec, target: &Path, union: &Union) -> Option<Registered
         runtime_dir::sweep(&list);
         let info = list.iter().rev().find(|mount| mount.mount_point == target);
         let info = info.context("the new mount is not in /proc/self/mountinfo")?;
-        let record = Record::new(info, &spec.options(), &union.branches());
+        let record = Record::new(info, spec, &union.branches());
         Registered::write(&runtime_dir::home()?, &record, spec.xino.as_deref())
     };
     match write() {
         Ok(registered) => Some(registered),
         Err(error) => {
-            output::warn(format_args!("writing the mount down: {error:#}"));
+            output::warn(format_args!("writing the mount down: {}", exit::told(&error)));
             None
         }
     }
@@ -107,4 +126,19 @@ fn leave(record: Option<&Path>) {
         runtime_dir::remove(dir);
     }
     std::process::exit(exit::DONE.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_inside_a_branch_is_noticed() {
+        let branch = |path: &str| BranchInfo { path: path.into(), perm: "ro".to_owned(), id: 64 };
+        let inside = |target: &str| lies_in(Path::new(target), &[branch("/rw"), branch("/image")]);
+        assert_eq!(inside("/image/sub"), Some("/image".into()));
+        assert_eq!(inside("/image"), None);
+        assert_eq!(inside("/image2"), None);
+        assert_eq!(inside("/"), None);
+    }
 }

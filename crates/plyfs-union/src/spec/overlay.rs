@@ -56,7 +56,10 @@ fn path(text: &[u8]) -> PathBuf {
 /// Branches cannot change in a remount of this grammar, but mount(8) repeats the words of /etc/fstab.
 fn at_remount(build: &mut Build, word: &Word) -> bool {
     if build.changes {
-        build.warn(word, "ignored: the branches stay as they are, live changes of the stack are not offered yet");
+        build.warn(
+            word,
+            "ignored: the branches stay as they are, live changes of the stack are not offered yet",
+        );
     }
     build.changes
 }

@@ -22,9 +22,9 @@ struct Diff {
 /// Runs the command. Paths are those inside the union, as `docker diff` prints them.
 pub(crate) fn run(args: &DiffArgs) -> Outcome {
     let mounted = mounted::at(&args.dir)?;
-    let (union, _) = mounted.open_read_only()?;
+    let beside = mounted.open_read_only()?;
     let mut changes = Changes::default();
-    let added = changes.add(Path::new("/"), &union).map_err(anyhow::Error::new);
+    let added = changes.add(Path::new("/"), &beside).map_err(anyhow::Error::new);
     added.with_context(|| format!("comparing the branches of {}", args.dir.display()))?;
     output::show(&Diff { mount_point: path_line(&mounted.info.mount_point), changes }, args.json)?;
     Ok(exit::DONE)

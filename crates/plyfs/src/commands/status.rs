@@ -66,17 +66,24 @@ impl One {
         One {
             mount_point: path_line(&mounted.info.mount_point),
             source: mounted.source().to_string_lossy().into_owned(),
-            read_only: mounted.is_read_only(),
+            // Without a writable branch the kernel's `rw` is an empty promise.
+            read_only: mounted.is_read_only() || !branches.is_empty() && branches.iter().all(is_read_only),
             mount_options: mounted.info.options.to_string_lossy().into_owned(),
             id: found.map(|found| found.id()),
             runtime_dir: found.map(|found| path_line(&found.dir)),
             pid: record.map(|record| record.pid),
             alive: record.map(|record| record.is_alive()),
             started: record.map(|record| record.started),
-            options: record.map(|record| record.options().to_string_lossy().into_owned()),
+            options: found
+                .and_then(|_| mounted.spec().ok())
+                .map(|spec| spec.options().to_string_lossy().into_owned()),
             branches: branches.iter().map(Branch::of).collect(),
         }
     }
+}
+
+fn is_read_only(branch: &BranchInfo) -> bool {
+    !branch.perm.starts_with("rw")
 }
 
 impl Branch {

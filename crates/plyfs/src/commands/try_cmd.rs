@@ -45,7 +45,7 @@ struct Tried {
 
 /// Runs the command and deals with what it changed.
 pub(crate) fn run(args: &TryArgs) -> Outcome {
-    log::start(false);
+    log::start(false, false);
     let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let binds = args.bind.iter().map(|path| resolve(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut area = Area::open(args.keep.as_deref())?;

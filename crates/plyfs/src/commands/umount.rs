@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use plyfs_sys::mounts::{self, UnmountFlags};
 use plyfs_sys::{Errno, process};
 
-use crate::commands::mount::set_read_only;
+use crate::commands::mount::remount::set_read_only;
 use crate::exit::{self, Failure, Outcome};
 use crate::mounted::{self, Mounted};
 use crate::personality::UmountPlan;
@@ -36,7 +36,7 @@ fn unmount(plan: &UmountPlan) -> Result<(), Failure> {
         Ok(()) => {}
         Err(Refused::Busy) if plan.read_only_if_busy => {
             output::note(format_args!("{} is busy; making it read-only", place.display()));
-            return Ok(set_read_only(&mounted, true)?);
+            return Ok(set_read_only(&mounted)?);
         }
         Err(Refused::Busy) => {
             let busy = anyhow!("unmounting {}: it is busy: files in it are open", place.display());

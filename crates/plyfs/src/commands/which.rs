@@ -53,7 +53,7 @@ pub(crate) fn run(args: &WhichArgs) -> Outcome {
 
 fn explain(path: &Path) -> Result<One, Failure> {
     let (mounted, inner) = mounted::containing(path)?;
-    let (union, _) = mounted.open_read_only()?;
+    let union = mounted.open_read_only()?;
     let steps = match union.explain(&inner) {
         Ok(explained) => explained.steps,
         // A parent is missing or no directory: no branch has anything to say.
@@ -123,7 +123,7 @@ fn sentence(says: &str) -> &'static str {
         "merged" => "merged into it",
         "hidden" => "hidden by the branch above",
         "other-type" => "left out: not a directory like those above, or the other way round",
-        "whiteout" => "whiteout: deleted here, hides everything below",
+        "whiteout" => "deleted here: a whiteout of this name hides everything below",
         "whited-out" => "hidden by a whiteout above",
         _ => "hidden by an opaque directory above",
     }

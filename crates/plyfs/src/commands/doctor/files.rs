@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use plyfs_sys::process::probe;
 
 use super::{Check, State};
+use crate::exit::told;
 use crate::runtime_dir;
 
 const RUNTIME: &str = "runtime directory";
@@ -36,7 +37,7 @@ fn runtime(home: &anyhow::Result<PathBuf>) -> Check {
         Err(error) => Check::new(
             "runtime directory",
             State::Lacking,
-            format!("{error:#}"),
+            told(error),
             enables,
             "export XDG_RUNTIME_DIR=...",
         ),

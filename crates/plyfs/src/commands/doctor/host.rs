@@ -7,6 +7,18 @@ use std::path::{Path, PathBuf};
 use plyfs_sys::{cred, process};
 
 use super::{Check, State};
+use crate::hints;
+
+/// Names of plyfs as a helper: by the type that is mounted, and by the kernel's name of it.
+const HELPERS: [&str; 7] = [
+    "mount.aufs",
+    "mount.plyfs",
+    "mount.fuse.aufs",
+    "mount.fuse.plyfs",
+    "umount.aufs",
+    "umount.plyfs",
+    "umount.fuse.aufs",
+];
 
 /// Everything that does not depend on a filesystem.
 pub(super) fn checks() -> Vec<Check> {
@@ -16,7 +28,7 @@ pub(super) fn checks() -> Vec<Check> {
     let helper = find("fusermount3");
     vec![
         kernel(&release, version),
-        fuse(&device, helper.as_deref()),
+        fuse(&device),
         fusermount(helper.as_deref()),
         namespaces(),
         passthrough(version),
@@ -42,23 +54,14 @@ fn kernel(release: &str, version: (u32, u32)) -> Check {
     Check::new("kernel", state, format!("Linux {release}"), "everything (5.4 or later)", "run a newer kernel")
 }
 
-fn fuse(device: &Result<File, String>, helper: Option<&Path>) -> Check {
+fn fuse(device: &Result<File, String>) -> Check {
+    // fusermount3 is no way around: it opens the device with its caller's rights.
     let (state, found) = match device {
         Ok(_) => (State::Ok, "can be opened".to_owned()),
-        // The set-user-id helper opens it for us.
-        Err(error) if helper.is_some_and(is_set_uid) && Path::new("/dev/fuse").exists() => {
-            (State::Lacking, format!("{error}; fusermount3 opens it instead"))
-        }
         Err(error) => (State::Missing, error.clone()),
     };
-    let mend = if Path::new("/dev/fuse").exists() { "chmod 666 /dev/fuse" } else { "modprobe fuse" };
-    Check::new(
-        "/dev/fuse",
-        state,
-        found,
-        "every mount; inside user namespaces (plyfs try as a user) directly",
-        mend,
-    )
+    let mend = if Path::new("/dev/fuse").exists() { hints::OPEN_UP_FUSE } else { "modprobe fuse (as root)" };
+    Check::new("/dev/fuse", state, found, "every mount, also through fusermount3", mend)
 }
 
 fn find(program: &str) -> Option<PathBuf> {
@@ -151,16 +154,20 @@ fn open_files() -> Check {
 
 fn mount_helper() -> Check {
     let enables = "mount -t aufs, /etc/fstab lines, umount";
-    let places = ["/sbin/mount.aufs", "/usr/sbin/mount.aufs"];
-    if let Some(place) = places.iter().find(|place| Path::new(place).exists()) {
-        return Check::new("mount.aufs", State::Ok, *place, enables, "");
+    let missing: Vec<&str> = HELPERS.into_iter().filter(|name| !is_helper_there(name)).collect();
+    if missing.is_empty() {
+        return Check::new("mount.aufs", State::Ok, "installed, and its other names", enables, "");
     }
     let me =
         std::env::current_exe().map_or_else(|_| "/usr/bin/plyfs".to_owned(), |exe| exe.display().to_string());
-    let mend = format!(
-        "for n in mount.aufs mount.fuse.aufs umount.aufs umount.fuse.aufs; do ln -s {me} /sbin/$n; done"
-    );
-    Check::new("mount.aufs", State::Lacking, "not installed", enables, mend)
+    let missing = missing.join(" ");
+    let mend = format!("for n in {missing}; do ln -s {me} /sbin/$n; done");
+    Check::new("mount.aufs", State::Lacking, format!("not installed: {missing}"), enables, mend)
+}
+
+/// Where mount(8) and umount(8) look for helpers.
+fn is_helper_there(name: &str) -> bool {
+    ["/sbin", "/usr/sbin"].iter().any(|dir| Path::new(dir).join(name).exists())
 }
 
 #[cfg(test)]

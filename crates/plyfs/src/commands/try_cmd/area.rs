@@ -16,6 +16,7 @@ use anyhow::{Context, anyhow, bail};
 use plyfs_sys::{cred, mounts, process};
 
 use super::parts::branch_name;
+use crate::exit::told;
 
 const WORK: &str = "work";
 const README: &str = "README";
@@ -100,19 +101,24 @@ impl Area {
     }
 
     fn readme(&self) -> String {
-        let mut text = String::from(
+        // The kept branches and VIEW lie in `/`, and a branch may hold neither: so it is bound to another place, and
+        // for that an ordinary user needs a namespace. Root's shell has one too, and nobody else sees the mounts.
+        let unshare = if cred::effective_uid() == 0 { "unshare -m" } else { "unshare -Urm" };
+        let mut text = format!(
             "What a command run by `plyfs try` changed. Each directory is a writable branch of a union: new and\n\
              changed files as they are, deleted ones as whiteouts (.wh.NAME).\n\n\
-             To see the machine as the command left it, mount them (as root) on a directory of your choice:\n\n",
+             To see the machine as the command left it, with LOW and VIEW for two empty directories elsewhere:\n\n  \
+             {unshare}\n  mount --rbind / LOW\n"
         );
         for (name, at) in &self.branches {
-            let place = Path::new("MNT").join(at.strip_prefix("/").unwrap_or(at));
-            let upper = option_path(&self.dir.join(name));
-            let line =
-                format!("  plyfs mount -o 'br:{upper}=rw:{}=ro' none {}\n", option_path(at), place.display());
-            text.push_str(&line);
+            let inside = |root: &str| Path::new(root).iter().chain(at.iter().skip(1)).collect::<PathBuf>();
+            let (upper, lower) = (option_path(&self.dir.join(name)), option_path(&inside("LOW")));
+            let view = inside("VIEW");
+            text.push_str(&format!("  plyfs mount -o 'br:{upper}=rw:{lower}=ro' none {}\n", view.display()));
         }
-        text.push_str("\nTo throw it away, remove this directory.\n");
+        text.push_str(
+            "\nIn the end:\n\n  umount -R VIEW; exit\n\nTo throw it away, remove this directory.\n",
+        );
         text
     }
 
@@ -162,7 +168,7 @@ fn sweep(root: &Path) {
             continue;
         }
         if let Err(error) = sweep_one(&dir) {
-            tracing::warn!("cleaning up after an earlier run: {error:#}");
+            tracing::warn!("cleaning up after an earlier run: {}", told(&error));
         }
     }
 }
@@ -307,7 +313,7 @@ mod tests {
         names.sort();
         assert_eq!(names, ["README", "root"]);
         let readme = fs::read_to_string(dir.join("README")).unwrap();
-        assert!(readme.contains("b\\,c/root=rw:/=ro' none MNT"), "{readme}");
+        assert!(readme.contains("b\\,c/root=rw:LOW=ro' none VIEW\n"), "{readme}");
         assert!(Area::open(Some(&dir)).is_err(), "not empty");
     }
 

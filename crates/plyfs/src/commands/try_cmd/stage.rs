@@ -8,13 +8,15 @@ use anyhow::Context;
 use plyfs_fuse::Session;
 use plyfs_sys::mounts::{self, UnmountFlags};
 use plyfs_sys::process::view;
-use plyfs_sys::{Errno, SysError};
+use plyfs_sys::{Errno, SysError, cred};
 use plyfs_union::Union;
 use plyfs_union::spec::{BranchSpec, KernelFlags, MountSpec, Perm};
 
 use super::area::Area;
 use super::parts::{self, Form, Part};
 use crate::changes::Changes;
+use crate::exit::told;
+use crate::mounted::open_beside;
 use crate::{output, serve};
 
 /// How long the kernel may take to end a union's connection after its last mount and file have gone.
@@ -68,7 +70,7 @@ impl Stage {
             let made = match part.form {
                 Form::Union => self.union(area, &part.at).or_else(|error| {
                     let at = part.at.display();
-                    output::warn(format_args!("{at} is read-only here: {error:#}"));
+                    output::warn(format_args!("{at} is read-only here: {}", told(&error)));
                     self.read_only(&part.at)
                 }),
                 Form::ReadOnly => self.read_only(&part.at),
@@ -181,9 +183,9 @@ impl Stage {
 fn missing(at: &Path, error: &anyhow::Error) {
     let errno = error.downcast_ref::<SysError>().map(SysError::errno);
     if errno == Some(Errno::ACCESS) {
-        tracing::info!("{} is missing in the view: {error:#}", at.display());
+        tracing::info!("{} is missing in the view: {}", at.display(), told(error));
     } else {
-        output::warn(format_args!("{} is missing here: {error:#}", at.display()));
+        output::warn(format_args!("{} is missing here: {}", at.display(), told(error)));
     }
 }
 
@@ -200,16 +202,16 @@ impl Placed {
     fn add_changes(&self, changes: &mut Changes) -> anyhow::Result<()> {
         let mut refusal = match changes.add(&self.at, &self.union) {
             Ok(()) => return Ok(()),
-            Err(error) => error,
+            Err(error) => anyhow::Error::new(error),
         };
         for _ in 0..RETRIES {
-            tracing::info!("comparing {} again: {refusal}", self.at.display());
-            match Union::open(&self.spec).and_then(|union| changes.add(&self.at, &union)) {
+            tracing::info!("comparing {} again: {}", self.at.display(), told(&refusal));
+            match open_beside(&self.spec).and_then(|beside| Ok(changes.add(&self.at, &beside)?)) {
                 Ok(()) => return Ok(()),
                 Err(error) => refusal = error,
             }
         }
-        Err(refusal.into())
+        Err(refusal)
     }
 }
 
@@ -223,6 +225,8 @@ fn spec(upper: &Path, lower: &Path) -> MountSpec {
     MountSpec {
         branches: vec![BranchSpec::new(upper, Perm::Rw), BranchSpec::new(lower, Perm::Ro)],
         volatile: true,
+        // A user's namespace has names for nobody else's ids, and the kernel would refuse every change of their files.
+        adopt_unmapped: cred::effective_uid() != 0,
         kernel: KernelFlags { nosuid: Some(false), nodev: Some(false), ..KernelFlags::default() },
         source: Some("plyfs-try".into()),
         ..MountSpec::default()
