@@ -1,0 +1,14 @@
+//! The engine on temporary directories, without a mount: what once went wrong there, one rule per test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test ends by panicking and says what it skips"
+)]
+
+mod bench;
+mod hard_links;
+mod hostile;
+mod races;
+mod stacks;
+mod unprivileged;
