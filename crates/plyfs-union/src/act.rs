@@ -1,6 +1,6 @@
 //! Doing: executes the steps of a plan on one branch, in order, and says how far it came.
 //!
-//! Dumb on purpose: what to do is decided in `plan.rs`. Only this file, `copyup.rs`, `marks.rs` and `plink.rs` write
+//! Dumb on purpose: what to do is decided in `plan.rs`. Only this file, `copyup*.rs`, `marks.rs` and `plink.rs` write
 //! to branches' directories.
 
 use std::sync::Arc;

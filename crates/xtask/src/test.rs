@@ -99,7 +99,7 @@ fn fuzz(steps: &mut Steps, root: &Path) {
         command.args(["run", "--locked", "--quiet", "--release", "--config", "fuzz/instrument.toml"]);
         command.args(["--manifest-path", "fuzz/Cargo.toml", "--target", host.trim()]);
         command.args(["--bin", "spec_grammars", "--", "-max_total_time=60", "-timeout=5", "-max_len=2048"]);
-        command.args(["-verbosity=0", "-dict=fuzz/spec.dict"]);
+        command.args(["-verbosity=0", "-print_funcs=0", "-dict=fuzz/spec.dict"]);
         command.arg(format!("-artifact_prefix={}/", artifacts.display()));
         run::run(command.arg(corpus).arg(dir.join("seeds/spec_grammars")))
     });

@@ -32,82 +32,92 @@ pub(crate) struct Losing {
 impl Union {
     /// unlink(2).
     pub fn unlink(&self, parent: Ino, name: &OsStr) -> Result<()> {
-        let name = self.name(name)?;
-        let parent = self.node(parent)?;
-        let node = self.grab_existing(&parent, name.leaf())?;
-        let done = self.remove(&parent, name.leaf(), &node);
-        self.nodes.put(&node, 1);
-        done
+        self.remove(parent, name, |node| if node.kind.is_dir() { Err(Refusal::IsADirectory) } else { Ok(()) })
     }
 
     /// rmdir(2) of a directory that shows nothing; marks inside go with it.
     pub fn rmdir(&self, parent: Ino, name: &OsStr) -> Result<()> {
+        self.remove(
+            parent,
+            name,
+            |node| if node.kind.is_dir() { Ok(()) } else { Err(Refusal::NotADirectory) },
+        )
+    }
+
+    fn remove(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        right_kind: impl FnOnce(&Node) -> std::result::Result<(), Refusal>,
+    ) -> Result<()> {
         let name = self.name(name)?;
         let parent = self.node(parent)?;
         let node = self.grab_existing(&parent, name.leaf())?;
-        let done = if node.kind.is_dir() {
-            self.remove_dir(&parent, name.leaf(), &node)
-        } else {
-            Err(Refusal::NotADirectory.into())
-        };
+        let done = right_kind(&node)
+            .map_err(Error::from)
+            .and_then(|()| self.remove_node(&parent, name.leaf(), &node));
         self.nodes.put(&node, 1);
         done
     }
 
-    fn remove(&self, parent: &Arc<Node>, name: &Leaf, node: &Arc<Node>) -> Result<()> {
-        if node.kind.is_dir() {
-            return Err(Refusal::IsADirectory.into());
+    fn remove_node(&self, parent: &Arc<Node>, name: &Leaf, node: &Arc<Node>) -> Result<()> {
+        // Before anything is copied up for it.
+        if node.kind.is_dir() && !index(&*self.listed(node)?)?.is_empty() {
+            return Err(Refusal::NotEmpty.into());
         }
         for _ in 0..TRIES {
             let branch = self.branch_to_remove(parent, name)?;
             let dir = self.ensure_dir(parent, branch)?;
             let mut state = self.listed_mut(parent)?;
             let listing = index_mut(&mut state)?;
-            let Some(resolved) = listing.resolved(name.as_os_str()) else {
-                return Err(Refusal::Absent.into());
-            };
+            let resolved = listing.resolved(name.as_os_str()).ok_or(Refusal::Absent)?;
             let places = parent.as_dir()?.at.read().clone();
             let same = policy::for_copy(&self.usable(&[parent]), &places, resolved.branch)? == branch;
             if !same || !node.has_link(parent, name) {
                 continue;
             }
-            let losing = self.losing(node, listing.seen(name.as_os_str()), branch)?;
-            let done = self.act_removal(listing, branch, &dir, name, false);
-            done.inspect_err(|_| self.not_lost(node, &losing))?;
-            listing.set_node(name.as_os_str(), None);
-            return self.name_removed(node, parent, name, losing);
+            let target = Target { dir, name: name.clone(), lower: None };
+            return if node.kind.is_dir() {
+                self.remove_dir(listing, branch, &target, (parent, node))
+            } else {
+                self.remove_other(listing, branch, &target, (parent, node))
+            };
         }
         Err(Error::Stale)
     }
 
-    fn remove_dir(&self, parent: &Arc<Node>, name: &Leaf, node: &Arc<Node>) -> Result<()> {
-        for _ in 0..TRIES {
-            let branch = self.branch_to_remove(parent, name)?;
-            let dir = self.ensure_dir(parent, branch)?;
-            let mut state = self.listed_mut(parent)?;
-            let listing = index_mut(&mut state)?;
-            let Some(resolved) = listing.resolved(name.as_os_str()) else {
-                return Err(Refusal::Absent.into());
-            };
-            let places = parent.as_dir()?.at.read().clone();
-            let same = policy::for_copy(&self.usable(&[parent]), &places, resolved.branch)? == branch;
-            if !same || !node.has_link(parent, name) {
-                continue;
-            }
-            let mut inner = self.listed_mut(node)?;
-            if !index(&inner)?.is_empty() {
-                return Err(Refusal::NotEmpty.into());
-            }
-            let last = self.dir(node, resolved.branch)?;
-            self.act_removal(listing, branch, &dir, name, true)?;
-            listing.set_node(name.as_os_str(), None);
-            self.dir_removed(node, (resolved.branch, last));
-            (inner.removed, inner.index) = (true, None);
-            drop(inner);
-            self.nodes.unlink(node, parent, name);
-            return Ok(());
+    fn remove_other(
+        &self,
+        listing: &mut Index,
+        branch: BranchIdx,
+        target: &Target,
+        (parent, node): (&Arc<Node>, &Arc<Node>),
+    ) -> Result<()> {
+        let losing = self.losing(node, listing.seen(target.name.as_os_str()), branch)?;
+        let done = self.act_removal(listing, branch, target, false);
+        done.inspect_err(|_| self.not_lost(node, &losing))?;
+        self.name_removed(node, parent, &target.name, losing)
+    }
+
+    fn remove_dir(
+        &self,
+        listing: &mut Index,
+        branch: BranchIdx,
+        target: &Target,
+        (parent, node): (&Arc<Node>, &Arc<Node>),
+    ) -> Result<()> {
+        let mut inner = self.listed_mut(node)?;
+        if !index(&inner)?.is_empty() {
+            return Err(Refusal::NotEmpty.into());
         }
-        Err(Error::Stale)
+        let top = node.top()?;
+        let last = self.dir(node, top)?;
+        self.act_removal(listing, branch, target, true)?;
+        self.dir_removed(node, (top, last));
+        (inner.removed, inner.index) = (true, None);
+        drop(inner);
+        self.nodes.unlink(node, parent, &target.name);
+        Ok(())
     }
 
     /// The removed directory stays reachable for those who are in it.
@@ -131,17 +141,16 @@ impl Union {
         &self,
         listing: &mut Index,
         branch: BranchIdx,
-        dir: &Arc<plyfs_sys::Dir>,
-        name: &Leaf,
+        target: &Target,
         is_dir: bool,
     ) -> Result<()> {
-        let plan = plan::remove(listing.seen(name.as_os_str()), branch, is_dir);
-        let target = Target { dir: dir.clone(), name: name.clone(), lower: None };
-        act::run(self, self.stack.branch(branch), &plan, &target, &target)?;
-        listing.change(name, branch, |seen| {
+        let plan = plan::remove(listing.seen(target.name.as_os_str()), branch, is_dir);
+        act::run(self, self.stack.branch(branch), &plan, target, target)?;
+        listing.change(&target.name, branch, |seen| {
             take(seen);
             seen.whiteout |= plan.contains(&Step::Whiteout(Side::From));
         });
+        listing.set_node(target.name.as_os_str(), None);
         Ok(())
     }
 
