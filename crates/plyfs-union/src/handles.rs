@@ -42,10 +42,6 @@ impl<T> Handles<T> {
     pub(crate) fn remove(&self, fh: Fh) -> Option<Arc<T>> {
         self.open.write().remove(&fh.0)
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.open.read().len()
-    }
 }
 
 /// An open file.

@@ -332,11 +332,6 @@ impl Nodes {
             keys.remove(&key);
         }
     }
-
-    /// How many nodes are known.
-    pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().len()).sum()
-    }
 }
 
 /// An object on a branch, ready to be asked or changed; keeps what it needs alive.

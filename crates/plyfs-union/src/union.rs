@@ -107,11 +107,6 @@ impl Union {
         self.stack.branches.iter().enumerate().map(info).collect()
     }
 
-    /// How many nodes are known and how many files are open, for status.
-    pub fn figures(&self) -> (usize, usize) {
-        (self.nodes.len(), self.files.len())
-    }
-
     pub(crate) fn node(&self, ino: Ino) -> Result<Arc<Node>> {
         self.nodes.get(ino)
     }

@@ -1,6 +1,6 @@
 //! Tasks of the plyfs repository: `cargo xtask tidy` and `cargo xtask test [--quick]`.
 //!
-//! Here lives: which task is asked for. The rules are in [`tidy`], the order of the checks in [`test`].
+//! Here lives: which task is asked for. The rules are in [`tidy`], the order of the checks in [`mod@test`].
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
