@@ -230,7 +230,7 @@ impl Model {
         Ok(())
     }
 
-    /// The tree as text lines (see [`line`]).
+    /// The tree as text lines (see [`line()`]).
     pub fn snapshot(&self) -> Snapshot {
         let mut paths: BTreeMap<usize, Vec<PathBuf>> = BTreeMap::new();
         self.visit(0, PathBuf::new(), &mut |node, path| paths.entry(node).or_default().push(path));

@@ -13,7 +13,7 @@ use crate::ids::{self, RealId};
 use crate::index::put;
 use crate::marks::{self, Fact};
 use crate::names;
-use crate::nodes::{DirAt, Node, Place};
+use crate::nodes::{DirAt, Link, Node, Place};
 use crate::resolve::BranchIdx;
 use crate::union::{TRIES, Union};
 
@@ -25,24 +25,48 @@ impl Union {
                 return self.dir(node, branch);
             }
             let link = node.link().ok_or(Refusal::Absent)?;
-            let parent_dir = self.ensure_dir(&link.parent, branch)?;
-            let mut parent = link.parent.as_dir()?.index.write();
-            // Whoever lists the directory for the first time settles its places: not at the same time.
-            let _listing = node.as_dir()?.index.write();
-            if parent.removed || !node.has_link(&link.parent, &link.name) || node.at(branch)?.is_some() {
-                continue;
-            }
-            let stat = self.copy_dir(node, &parent_dir, &link.name, branch)?;
-            let at = DirAt { branch, ino: stat.ino, place: Place::Named };
-            let mut places = node.as_dir()?.at.write();
-            let position = places.iter().position(|at| at.branch > branch).unwrap_or(places.len());
-            places.insert(position, at);
-            drop(places);
-            if let Some(index) = &mut parent.index {
-                index.change(&link.name, branch, put(Kind::Dir, stat.ino));
-            }
+            let parent = self.ensure_dir(&link.parent, branch)?;
+            self.despite_mode(&parent, || self.place_dir(node, &link, &parent, branch))?;
         }
         Err(Error::Stale)
+    }
+
+    /// Makes the directory on `branch`, unless the world has changed: the caller looks again.
+    fn place_dir(&self, node: &Arc<Node>, link: &Link, parent_dir: &Dir, branch: BranchIdx) -> Result<()> {
+        let mut parent = link.parent.as_dir()?.index.write();
+        // Whoever lists the directory for the first time settles its places: not at the same time.
+        let _listing = node.as_dir()?.index.write();
+        if parent.removed || !node.has_link(&link.parent, &link.name) || node.at(branch)?.is_some() {
+            return Ok(());
+        }
+        let stat = self.copy_dir(node, parent_dir, &link.name, branch)?;
+        let at = DirAt { branch, ino: stat.ino, place: Place::Named };
+        let mut places = node.as_dir()?.at.write();
+        let position = places.iter().position(|at| at.branch > branch).unwrap_or(places.len());
+        places.insert(position, at);
+        drop(places);
+        if let Some(index) = &mut parent.index {
+            index.change(&link.name, branch, put(Kind::Dir, stat.ino));
+        }
+        Ok(())
+    }
+
+    /// Runs internal work in `dir`; an ordinary user's directory that is not writable by mode is so for as long as
+    /// that takes: copying up is not the caller's writing. No index lock may be held.
+    pub(crate) fn despite_mode<T>(&self, dir: &Dir, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(Error::Sys { source, .. }) if source.errno() == Errno::ACCESS && !self.privileged => {}
+            done => return done,
+        }
+        let _one_at_a_time = self.modes.lock();
+        let perm = dir.stat_self()?.perm;
+        if perm & 0o200 != 0 {
+            return work();
+        }
+        Obj::Dir(dir).chmod(perm | 0o200)?;
+        let done = work();
+        Obj::Dir(dir).chmod(perm)?;
+        done
     }
 
     /// Makes an empty twin of directory `node` under `name` in `parent`.

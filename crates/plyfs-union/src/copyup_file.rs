@@ -79,18 +79,29 @@ impl Union {
         let parents = [&link.parent];
         let own_choice = || policy::for_copy(&self.usable(&parents), &places, home.branch);
         let branch = target.map_or_else(own_choice, Ok)?;
-        let to = self.stack.branch(branch);
         let dir = self.ensure_dir(&link.parent, branch)?;
+        self.despite_mode(&dir, || self.copy_into(node, link, (branch, &dir), size))
+    }
+
+    /// The copy itself, into the parent's directory on `branch`.
+    fn copy_into(
+        &self,
+        node: &Arc<Node>,
+        link: &Link,
+        (branch, dir): (BranchIdx, &Dir),
+        size: Option<u64>,
+    ) -> Result<bool> {
+        let to = self.stack.branch(branch);
         let (source, stat) = self.spot(node)?;
         let temp = names::temp();
         let identity = node.as_other()?.state.read().identity;
         let before = dir.stat_self().map_err(|e| to.blame(e))?;
         let (copy, touched) = self
-            .make_copy(to, &dir, &temp, &source, &stat, identity, size)
-            .inspect_err(|_| discard(&dir, &temp, node.kind))?;
+            .make_copy(to, dir, &temp, &source, &stat, identity, size)
+            .inspect_err(|_| discard(dir, &temp, node.kind))?;
         let mut parent = link.parent.as_dir()?.index.write();
         if parent.removed || !node.has_link(&link.parent, &link.name) {
-            discard(&dir, &temp, node.kind);
+            discard(dir, &temp, node.kind);
             return Ok(false);
         }
         // Only the temporary name has touched the directory, or others have done so while the data was copied.
@@ -98,16 +109,16 @@ impl Union {
         let before = if now.mtime == touched.mtime { before } else { now };
         let names = self.names_of(&stat, identity);
         let by = if names > 1 && self.plinks.find(identity).is_none() {
-            self.make_plink(to, &dir, &temp, identity, &copy, names)
+            self.make_plink(to, dir, &temp, identity, &copy, names)
         } else {
             Ok(HomeBy::Name)
         };
         let placed = by.and_then(|by| {
-            dir.rename(&temp, &dir, &link.name, RenameHow::NoReplace).map_err(|e| to.blame(e))?;
+            dir.rename(&temp, dir, &link.name, RenameHow::NoReplace).map_err(|e| to.blame(e))?;
             Ok(by)
         });
-        let by = placed.inspect_err(|_| self.undo_copy(&dir, &temp, node.kind, identity, &copy))?;
-        restore_times(&dir, &before).map_err(|e| to.blame(e))?;
+        let by = placed.inspect_err(|_| self.undo_copy(dir, &temp, node.kind, identity, &copy))?;
+        restore_times(dir, &before).map_err(|e| to.blame(e))?;
         if let Some(index) = &mut parent.index {
             index.change(&link.name, branch, put(node.kind, copy.ino));
         }

@@ -4,7 +4,7 @@
 //! branches. A node stays in the table while the kernel or a child node or an open handle refers to it.
 //!
 //! Lock order, outermost first: `Union::renames` (directories changing parents), a file's `copyup`, its `io`,
-//! directories' `index` (ancestor before descendant, else by number), then the short ones, never two at once:
+//! `Union::modes`, directories' `index` (ancestor before descendant, else by number), then the short ones, never two at once:
 //! `links`, `at`, a file's `state`, the table's shards. The hard-link keys come before the shards.
 
 use std::collections::HashMap;

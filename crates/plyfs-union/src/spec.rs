@@ -1,6 +1,6 @@
 //! `MountSpec`: everything a mount is asked to be, as plain data.
 //!
-//! Here lives: the data types. Not here: option texts ([`parse`] reads both grammars, [`MountSpec::options`] prints
+//! Here lives: the data types. Not here: option texts ([`parse()`] reads both grammars, [`MountSpec::options`] prints
 //! them), opened branches (`crate::branch`).
 //! Sources: aufs.5 ("MOUNT OPTIONS"), fuse-overlayfs(1), mount(8).
 

@@ -40,6 +40,8 @@ pub struct Union {
     pub(crate) overrides: Override,
     /// Held while a name moves between directories: what is above what stays as it is.
     pub(crate) renames: Mutex<()>,
+    /// Held while a directory's mode is widened for internal work.
+    pub(crate) modes: Mutex<()>,
     pub(crate) files: Handles<FileHandle>,
     pub(crate) dirs: Handles<DirHandle>,
     pub(crate) strict: bool,
@@ -84,6 +86,7 @@ impl Union {
             ids: IdMap::new(spec),
             overrides: Override::new(spec.xattr_permissions),
             renames: Mutex::new(()),
+            modes: Mutex::new(()),
             files: Handles::default(),
             dirs: Handles::default(),
             strict: spec.strict,

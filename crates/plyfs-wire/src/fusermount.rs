@@ -1,7 +1,7 @@
 //! fusermount3: the set-user-id helper that mounts and unmounts for users.
 //!
 //! It is told a socket by _FUSE_COMMFD, opens /dev/fuse with its caller's rights, mounts with root's, and passes the
-//! descriptor back. Not here: when to use it ([`crate::mount`]).
+//! descriptor back. Not here: when to use it ([`crate::mount()`]).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -2,7 +2,7 @@
 //!
 //! # The protocol in one page
 //!
-//! A mount of type `fuse` is tied to an open description of /dev/fuse ([`mount`]). The kernel puts one *request* per
+//! A mount of type `fuse` is tied to an open description of /dev/fuse ([`mount()`]). The kernel puts one *request* per
 //! read(2) there: an [`messages::InHeader`] (opcode, `unique`, node id, caller), a struct of that opcode
 //! ([`messages::requests`]), then names ended by NUL or data. A *reply* is one writev(2): an
 //! [`messages::OutHeader`] with the same `unique`, zero or a negated errno, and a struct
@@ -22,7 +22,7 @@
 //! # Where things are
 //!
 //! bytes: [`messages`]; bytes to typed requests: [`request`] (pure); typed answers to bytes: [`reply`], [`dirents`];
-//! what a file system implements: [`Filesystem`]; the loops: [`session`]; mount(2), fusermount3: [`mount`].
+//! what a file system implements: [`Filesystem`]; the loops: [`session`]; mount(2), fusermount3: [`mount()`].
 
 pub mod dirents;
 mod dispatch;

@@ -1,7 +1,7 @@
 //! A session: INIT, then requests read, answered and replied to until the connection ends.
 //!
 //! Not here: how many threads do so (`crate::workers`), what INIT agrees ([`crate::init`]), mounting
-//! ([`crate::mount`]).
+//! ([`crate::mount()`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

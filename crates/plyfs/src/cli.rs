@@ -154,8 +154,13 @@ pub(crate) struct MountArgs {
 #[command(group = place())]
 #[command(override_usage = "fuse-overlayfs -o OPTIONS [SOURCE] DIR [-f] [-d]")]
 pub(crate) struct BareMount {
-    /// lowerdir=DIR[:DIR...][,upperdir=DIR,workdir=DIR][,OPTION...]
-    #[arg(short = 'o', value_name = "OPTIONS", allow_hyphen_values = true)]
+    // No doc comment: rustdoc would take the brackets for links.
+    #[arg(
+        short = 'o',
+        value_name = "OPTIONS",
+        allow_hyphen_values = true,
+        help = "lowerdir=DIR[:DIR...][,upperdir=DIR,workdir=DIR][,OPTION...]"
+    )]
     pub(crate) options: Vec<OsString>,
     /// Stay in the foreground
     #[arg(short = 'f')]

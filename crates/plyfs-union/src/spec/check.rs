@@ -13,7 +13,7 @@ pub const MAX_BRANCHES: usize = 500;
 impl MountSpec {
     /// Refuses what could never be mounted: no branch or too many, a branch twice, figures out of range.
     ///
-    /// [`super::parse`] has done this already; it is for specs made by code.
+    /// [`super::parse()`] has done this already; it is for specs made by code.
     pub fn check(&self) -> Result<(), SpecError> {
         self.check_branches()?;
         if self.create.seconds().is_some_and(|sec| sec > MAX_SECONDS) {

@@ -14,7 +14,7 @@ use super::{
 
 impl MountSpec {
     /// The whole options text: branches, flags, options other than their defaults, inert options as given. What
-    /// [`super::parse`] accepted comes back equal from its own text.
+    /// [`super::parse()`] accepted comes back equal from its own text.
     ///
     /// overlay's grammar has fewer words for a branch than [`BranchSpec`] has fields: a `rw` branch on top is
     /// `upperdir`, every other branch a `lowerdir`, and attributes are not printed.

@@ -156,3 +156,27 @@ fn set_id_bits_go_where_the_owner_cannot_be_kept() {
         }
     });
 }
+
+#[test]
+fn things_in_a_read_only_directory_can_be_copied_up() {
+    let prepare = |branches: &Branches| {
+        file(branches, "low/e/f", 0o644);
+        file(branches, "low/d/k/f", 0o644);
+        give(branches, "low/d/k", 0o755);
+        for name in ["low/d", "low/e"] {
+            give(branches, name, 0o555);
+        }
+    };
+    as_nobody("things_in_a_read_only_directory_can_be_copied_up", prepare, |branches| {
+        let tree = branches.open(UP_LOW);
+        assert_eq!(tree.chmod(tree.ino("e/f"), 0o600).unwrap(), 0o600);
+        tree.make("d/k/new").unwrap();
+        for name in ["up/d", "up/e"] {
+            assert_eq!(branches.mode(name), 0o555, "{name}");
+        }
+        drop(tree);
+        let tree = branches.open(UP_LOW);
+        assert_eq!(tree.at("e/f").attr.perm, 0o600);
+        assert!(tree.find("d/k/new").unwrap().is_some());
+    });
+}
