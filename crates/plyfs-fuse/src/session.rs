@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use plyfs_sys::cred;
 use plyfs_sys::mounts::{self, MountFlags};
 use plyfs_union::Union;
-use plyfs_union::spec::{Atime, Grammar, KernelFlags, MountSpec};
+use plyfs_union::spec::{Atime, Grammar, KernelFlags, MountSpec, Readdirplus};
 use plyfs_wire::{Config, MountError, MountOptions, SessionError};
 use tracing::{debug, warn};
 
@@ -209,6 +209,12 @@ fn session_config(spec: &MountSpec, options: &MountOptions) -> Config {
     let only_owner = spec.kernel.allow_root && spec.kernel.allow_other != Some(true);
     Config {
         max_write: options.max_read,
+        readdirplus: match spec.speed.readdirplus {
+            Readdirplus::Always => plyfs_wire::Readdirplus::Always,
+            Readdirplus::Auto => plyfs_wire::Readdirplus::Auto,
+            Readdirplus::Never => plyfs_wire::Readdirplus::Never,
+        },
+        max_workers: spec.speed.max_threads.map_or(Config::default().max_workers, |n| n as usize),
         posix_acl: !spec.noacl && !spec.noxattrs,
         only_for: only_owner.then(cred::effective_uid),
         ..Config::default()

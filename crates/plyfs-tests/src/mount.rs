@@ -29,6 +29,15 @@ pub fn plyfs() -> Command {
     Command::new(plyfs_path())
 }
 
+/// The options with those of $PLYFS_SWITCHES after them: the same tests with passthrough, listings' attributes or
+/// caches off (`cargo xtask test --matrix`).
+pub fn with_switches(options: &str) -> String {
+    match std::env::var("PLYFS_SWITCHES") {
+        Ok(switches) if !switches.is_empty() => format!("{options},{switches}"),
+        Ok(_) | Err(_) => options.to_owned(),
+    }
+}
+
 /// A mounted union.
 #[derive(Debug)]
 pub struct Mount {
@@ -47,7 +56,7 @@ impl Mount {
 
     /// The same, giving back what a failed attempt said.
     pub fn try_new(options: &str, dir: &Path) -> Result<Mount, Ran> {
-        let ran = run(plyfs().args(["mount", "-o", options, "none"]).arg(dir));
+        let ran = run(plyfs().args(["mount", "-o", &with_switches(options), "none"]).arg(dir));
         if ran.code == 0 { Ok(Mount::adopt(dir)) } else { Err(ran) }
     }
 

@@ -13,6 +13,7 @@ mod overlay;
 mod parse;
 mod policy;
 mod print;
+mod speed;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -230,6 +231,35 @@ pub enum Atime {
     Strictatime,
 }
 
+/// Whether listings carry attributes (FUSE_READDIRPLUS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Readdirplus {
+    /// Every one.
+    #[default]
+    Always,
+    /// Where the kernel guesses that a stat of each name follows.
+    Auto,
+    /// None.
+    Never,
+}
+
+/// How fast, never what (`docs/performance.md` has what each is worth).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Speed {
+    /// `passthrough`, `nopassthrough`: the kernel reads and writes branch files itself; `None`: where permitted.
+    pub passthrough: Option<bool>,
+    /// `readdirplus=`.
+    pub readdirplus: Readdirplus,
+    /// `nodircache`: directories are opened, and listings asked for, each time.
+    pub no_dir_cache: bool,
+    /// `io_uring`: requests travel by io_uring instead of read and write on /dev/fuse, where the kernel allows it.
+    pub io_uring: bool,
+    /// `metacopy=`: changes of metadata copy no data; `None`: the grammar's default.
+    pub metacopy: Option<bool>,
+    /// `max_threads=`: at most so many threads serve, and at least two.
+    pub max_threads: Option<u32>,
+}
+
 /// Everything a mount is asked to be. Prints back (`Display`-like, [`MountSpec::options`]) to what was read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MountSpec {
@@ -271,6 +301,8 @@ pub struct MountSpec {
     pub xattr_permissions: u8,
     /// Entry and attribute timeout in the kernel, seconds; `None`: without limit.
     pub timeout: Option<Seconds>,
+    /// What is only about speed.
+    pub speed: Speed,
     /// Kernel-kept flags.
     pub kernel: KernelFlags,
     /// `fsname=` or the SOURCE word; shown in /proc/mounts.

@@ -97,7 +97,6 @@ pub(super) const WORDS: &[Known] = &[
     Known::inert("clone_fd", Takes::Nothing),
     Known::inert("async_read", Takes::Nothing),
     Known::inert("sync_read", Takes::Nothing),
-    Known::inert("max_threads", Takes::Value(NUMBER)),
     Known::inert("max_idle_threads", Takes::Value(NUMBER)),
     Known::inert("max_background", Takes::Value(NUMBER)),
     Known::inert("max_readahead", Takes::Value(NUMBER)),

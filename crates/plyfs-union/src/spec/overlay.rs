@@ -22,7 +22,6 @@ pub(super) const WORDS: &[Known] = &[
     Known::value("upperdir", "DIR", read_upper),
     Known::value("workdir", "DIR", read_work),
     // Kernel overlayfs. Directories are renamed by redirect here whatever is said.
-    Known::inert("metacopy", Takes::Value(ON_OFF)),
     Known::inert("index", Takes::Value(ON_OFF)),
     Known::inert("nfs_export", Takes::Value(ON_OFF)),
     Known::inert("redirect_dir", Takes::Value("on, follow, nofollow or off")),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::error::show;
 use super::split::{self, Word};
-use super::{BranchSpec, Grammar, MountSpec, SpecError, aufs, common, overlay};
+use super::{BranchSpec, Grammar, MountSpec, SpecError, aufs, common, overlay, speed};
 
 /// What an option that nobody knows is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,7 +210,7 @@ impl Build {
             Grammar::Overlay => (overlay::WORDS, aufs::WORDS),
         };
         let of = |table: &'static [Known]| table.iter().find(|known| known.name == word.name());
-        match of(own).or_else(|| of(common::WORDS)) {
+        match of(own).or_else(|| of(common::WORDS)).or_else(|| of(speed::WORDS)) {
             Some(known) => self.known(known, word),
             None => self.unknown(word, of(others).is_some()),
         }

@@ -8,8 +8,8 @@ use super::aufs::default_perm;
 use super::common::{VALUE_SPECIAL, list_special};
 use super::split::escape_into;
 use super::{
-    Atime, BranchSpec, CopyupPolicy, CreatePolicy, Grammar, IdRange, KernelFlags, MountSpec, Perm, Seconds,
-    Udba,
+    Atime, BranchSpec, CopyupPolicy, CreatePolicy, Grammar, IdRange, KernelFlags, MountSpec, Perm,
+    Readdirplus, Seconds, Speed, Udba,
 };
 
 impl MountSpec {
@@ -96,7 +96,23 @@ impl MountSpec {
         if let Some(timeout) = self.timeout {
             list.value(true, "timeout", &timeout.to_string());
         }
+        self.speed.print(list);
         list.path("fsname", self.source.as_deref().map(Path::new));
+    }
+}
+
+impl Speed {
+    fn print(&self, list: &mut List) {
+        list.either(self.passthrough, "passthrough", "nopassthrough");
+        list.value(self.readdirplus != Readdirplus::default(), "readdirplus", self.readdirplus.text());
+        list.flag(self.no_dir_cache, "nodircache");
+        list.flag(self.io_uring, "io_uring");
+        list.value(
+            self.metacopy.is_some(),
+            "metacopy",
+            if self.metacopy == Some(true) { "on" } else { "off" },
+        );
+        list.number("max_threads", self.max_threads);
     }
 }
 

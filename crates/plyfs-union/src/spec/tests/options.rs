@@ -185,6 +185,16 @@ fn fuse_overlayfs_words() {
     for bad in ["x", "1.", ".5", "-1", "1.0001", "1e9", "99999999999999999999", "18446744073709552"] {
         neither(&format!("timeout={bad}"), "at most three decimals");
     }
+    for word in ["passthrough", "nopassthrough", "readdirplus=auto", "readdirplus=never", "nodircache"] {
+        both(word, word);
+    }
+    both("passthrough,nopassthrough,readdirplus=always,dircache", "nopassthrough");
+    both("io_uring", "io_uring");
+    both("metacopy=on", "metacopy=on");
+    both("metacopy=off,max_threads=2", "metacopy=off,max_threads=2");
+    neither("metacopy=maybe", "on or off");
+    neither("readdirplus=1", "always, auto or never");
+    neither("max_threads=0", "1 to 256");
     both("volatile", "volatile");
     both("volatile,novolatile", "");
     both("noxattrs", "noxattrs");
@@ -204,8 +214,7 @@ fn fuse_overlayfs_words() {
 
 #[test]
 fn kernel_overlay_words() {
-    for word in ["metacopy=on", "index=off", "nfs_export=on", "redirect_dir=follow", "xino=auto", "userxattr"]
-    {
+    for word in ["index=off", "nfs_export=on", "redirect_dir=follow", "xino=auto", "userxattr"] {
         o(word, word);
     }
     refuses("lowerdir=/a,index=", "needs a value");
@@ -273,8 +282,8 @@ fn unknown_options() {
     }
     let error = read("lowerdir=/a,dirperm1", Unknown::Refuse).unwrap_err().to_string();
     assert_eq!(error, "unknown option 'dirperm1'; it is known with br: only");
-    let error = read("br:/a,metacopy=on", Unknown::Refuse).unwrap_err().to_string();
-    assert_eq!(error, "unknown option 'metacopy=on'; it is known with lowerdir= only");
+    let error = read("br:/a,index=on", Unknown::Refuse).unwrap_err().to_string();
+    assert_eq!(error, "unknown option 'index=on'; it is known with lowerdir= only");
 }
 
 #[test]

@@ -64,6 +64,21 @@ fn kernel() -> impl Strategy<Value = KernelFlags> {
     })
 }
 
+fn speed() -> impl Strategy<Value = Speed> {
+    let plus = select(vec![Readdirplus::Always, Readdirplus::Auto, Readdirplus::Never]);
+    let flags = any::<(Option<bool>, bool, bool, Option<bool>)>();
+    (plus, flags, of(1u32..=256)).prop_map(
+        |(readdirplus, (passthrough, no_dir_cache, io_uring, metacopy), max_threads)| Speed {
+            passthrough,
+            readdirplus,
+            no_dir_cache,
+            io_uring,
+            metacopy,
+            max_threads,
+        },
+    )
+}
+
 fn create() -> impl Strategy<Value = CreatePolicy> {
     let sec = || of(0u32..=3600);
     prop_oneof![
@@ -92,6 +107,7 @@ prop_compose! {
         copyup in select(vec![CopyupPolicy::Tdp, CopyupPolicy::Bup, CopyupPolicy::Bu]),
         udba in select(vec![Udba::None, Udba::Reval, Udba::Notify]),
         maps in (id_map(), id_map()),
+        speed in speed(),
         ids in (of(0..u32::MAX), of(0..u32::MAX)),
         xattr_permissions in 0u8..=2,
         timeout in of((0..u64::MAX).prop_map(Seconds)),
@@ -99,7 +115,7 @@ prop_compose! {
         inert in subsequence(vec!["nofail", "debug", "context=\"a,b\\\"", "comment=a\\,b:c", "x-y=\u{e9}"], 0..=5),
     ) -> MountSpec {
         MountSpec {
-            kernel, create, copyup, udba, xattr_permissions, timeout, source,
+            kernel, speed, create, copyup, udba, xattr_permissions, timeout, source,
             strict: flags[0], noplink: flags[1], diropq_always: flags[2], sum: flags[3],
             volatile: flags[4], noacl: flags[5], noxattrs: flags[6],
             uid_map: maps.0, gid_map: maps.1,
