@@ -2,13 +2,13 @@
 //!
 //! Not here: the conversions ([`crate::convert`]), union semantics (`plyfs-union`), threads and panics (`plyfs-wire`).
 
-use std::collections::HashSet;
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use plyfs_union::{Attr, Caller, Entry, Error, Fh, Ino, Kind, NewNode, SetAttr, Union};
-use plyfs_wire::dirents::Line;
+use plyfs_union::spec::MountSpec;
+use plyfs_union::{Attr, Caller, DirEntry, Entry, Error, Fh, Ino, Kind, NewNode, SetAttr, Union};
 use plyfs_wire::filesystem::{At, SetXattr};
 use plyfs_wire::messages::flags::{OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID};
 use plyfs_wire::messages::replies::*;
@@ -26,14 +26,20 @@ pub(crate) struct Skin {
     validity: Validity,
     /// Extended attributes are on; off, the kernel is told never to ask.
     xattrs: bool,
-    /// Directory handles whose listing was begun: read from the start once more, they are listed anew.
-    listed: Mutex<HashSet<u64>>,
+    /// The kernel opens directories without a word and keeps their listings.
+    dir_cache: bool,
     setids: SetIds,
 }
 
 impl Skin {
-    pub(crate) fn new(union: Arc<Union>, validity: Validity, xattrs: bool) -> Skin {
-        Skin { union, validity, xattrs, listed: Mutex::default(), setids: SetIds::default() }
+    pub(crate) fn new(union: Arc<Union>, spec: &MountSpec) -> Skin {
+        Skin {
+            union,
+            validity: Validity::new(spec.timeout),
+            xattrs: !spec.noxattrs,
+            dir_cache: !spec.speed.no_dir_cache,
+            setids: SetIds::default(),
+        }
     }
 
     /// Gives the means to tell the kernel what it cannot know; before the first request is answered.
@@ -60,57 +66,15 @@ impl Skin {
         CreateOut { entry: self.entry(&entry), open: convert::opened(fh) }
     }
 
-    /// Takes the listing anew where rewinddir(3) asks for it.
-    fn begin_listing(&self, how: &ReadIn) -> Result<(), Error> {
-        if how.offset == 0 && !self.listed.lock().insert(how.fh) {
-            return self.union.dir_rewind(Fh(how.fh));
-        }
-        Ok(())
+    /// A listed name with its entry.
+    fn line_plus(&self, line: &DirEntry<'_>, entry: Option<Entry>, out: &mut Dirents<'_>) -> ControlFlow<()> {
+        let entry = entry.map_or_else(EntryOut::default, |entry| self.entry(&entry));
+        go_on(out.add_plus(&entry, convert::line(line)))
     }
+}
 
-    /// Feeds `pack` with lines from `offset` on, until it is full (false) or the listing ends. An error after the first
-    /// line ends the reply; the kernel asks on from there and then hears it.
-    fn list(&self, how: &ReadIn, mut pack: impl FnMut(Line<'_>) -> bool) -> Result<(), Error> {
-        self.begin_listing(how)?;
-        let mut index = how.offset;
-        loop {
-            let line = match self.union.dir_entry(Fh(how.fh), index) {
-                Ok(Some(line)) => line,
-                Ok(None) => return Ok(()),
-                Err(error) if index == how.offset => return Err(error),
-                Err(_) => return Ok(()),
-            };
-            index += 1;
-            let kind = convert::dirent_kind(line.kind);
-            if !pack(Line { name: &line.name, ino: line.ino, kind, next: index }) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Packs one line with its entry; false when full.
-    fn pack_plus(&self, parent: Ino, line: Line<'_>, out: &mut Dirents<'_>) -> bool {
-        // Asked first, so that a line without room costs no look-up and leaves no count behind.
-        if !out.fits_plus(line.name) {
-            return false;
-        }
-        if line.name == "." || line.name == ".." {
-            return out.add_plus(&EntryOut::default(), line);
-        }
-        match self.union.lookup(parent, line.name) {
-            Ok(Some(entry)) => {
-                let packed = out.add_plus(&self.entry(&entry), Line { ino: entry.attr.ino, ..line });
-                if !packed {
-                    self.union.forget(entry.ino, 1);
-                }
-                packed
-            }
-            // Removed since the listing was taken.
-            Ok(None) => true,
-            // Shown without attributes: whoever stats it hears the error.
-            Err(_) => out.add_plus(&EntryOut::default(), line),
-        }
-    }
+fn go_on(packed: bool) -> ControlFlow<()> {
+    if packed { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 /// An engine's refusal as an errno, logged: the one place where that happens.
@@ -126,6 +90,11 @@ fn refuse(operation: &'static str, node: u64, refusal: &Error) -> Errno {
         debug!(operation, node, errno = errno.raw_os_error(), "{refusal}");
     }
     errno
+}
+
+/// An error after the first line ends the reply; the kernel asks on from there and then hears it.
+fn partly(listed: Result<(), Error>, out: &Dirents<'_>) -> Result<(), Error> {
+    if out.used() > 0 { Ok(()) } else { listed }
 }
 
 /// Names the operation and node of a refusal.
@@ -284,27 +253,34 @@ impl Filesystem for Skin {
         Ok(copied)
     }
 
-    fn opendir(&self, _: &Cx, node: u64, _: &OpenIn) -> Answer<OpenOut> {
-        let fh = self.union.open_dir(Ino(node)).or_refuse("opendir", node)?;
-        // No CACHE_DIR: the kernel would keep listings that nothing here invalidates yet.
-        Ok(OpenOut { fh: fh.0, ..OpenOut::default() })
+    fn opendir(&self, _: &Cx, _: u64, _: &OpenIn) -> Answer<OpenOut> {
+        // ENOSYS: from now on the kernel opens directories by itself and keeps their listings.
+        if self.dir_cache { Err(Errno::NOSYS) } else { Ok(OpenOut::default()) }
     }
 
     fn readdir(&self, _: &Cx, node: u64, how: &ReadIn, out: &mut Dirents<'_>) -> Answer<()> {
-        self.list(how, |line| out.add(line)).or_refuse("readdir", node)
+        let mut pack = |line: DirEntry<'_>| go_on(out.add(convert::line(&line)));
+        let listed = self.union.list(Ino(node), how.offset, &mut pack);
+        partly(listed, out).or_refuse("readdir", node)
     }
 
     fn readdirplus(&self, _: &Cx, node: u64, how: &ReadIn, out: &mut Dirents<'_>) -> Answer<()> {
-        self.list(how, |line| self.pack_plus(Ino(node), line, out)).or_refuse("readdirplus", node)
+        let room = out.capacity();
+        let used = Cell::new(0);
+        let fits = |name: &OsStr| Dirents::plus_size(name) <= room - used.get();
+        let mut pack = |line: DirEntry<'_>, entry: Option<Entry>| {
+            let flow = self.line_plus(&line, entry, out);
+            used.set(out.used());
+            flow
+        };
+        let listed = self.union.list_plus(Ino(node), how.offset, &fits, &mut pack);
+        partly(listed, out).or_refuse("readdirplus", node)
     }
 
-    fn releasedir(&self, _: &Cx, _: u64, fh: u64) {
-        self.listed.lock().remove(&fh);
-        self.union.release_dir(Fh(fh));
-    }
+    fn releasedir(&self, _: &Cx, _: u64, _: u64) {}
 
-    fn fsyncdir(&self, _: &Cx, node: u64, fh: u64, data_only: bool) -> Answer<()> {
-        self.union.fsync_dir(Fh(fh), data_only).or_refuse("fsyncdir", node)
+    fn fsyncdir(&self, _: &Cx, node: u64, _: u64, data_only: bool) -> Answer<()> {
+        self.union.fsync_dir(Ino(node), data_only).or_refuse("fsyncdir", node)
     }
 
     fn statfs(&self, _: &Cx, node: u64) -> Answer<StatfsOut> {

@@ -3,9 +3,10 @@
 //! Not here: calls ([`crate::adapter`]).
 
 use plyfs_union::{
-    Attr, Entry, Fh, Kind, OpenHow, RenameFlags, Seek, SetAttr, SetTime, StatFs, Time, XattrFlags,
+    Attr, DirEntry, Entry, Fh, Kind, OpenHow, RenameFlags, Seek, SetAttr, SetTime, StatFs, Time, XattrFlags,
 };
 use plyfs_wire::Errno;
+use plyfs_wire::dirents::Line;
 use plyfs_wire::messages::flags::{
     OPEN_KILL_SUIDGID, OpenFlags, STATX_BASIC_STATS, STATX_BTIME, SetattrValid,
 };
@@ -104,8 +105,13 @@ fn mode(attr: &Attr) -> u32 {
 }
 
 /// `d_type`.
-pub(crate) fn dirent_kind(kind: Kind) -> u32 {
+fn dirent_kind(kind: Kind) -> u32 {
     kind.mode_bits() >> 12
+}
+
+/// A listing's line.
+pub(crate) fn line<'a>(entry: &DirEntry<'a>) -> Line<'a> {
+    Line { name: entry.name, ino: entry.ino, kind: dirent_kind(entry.kind), next: entry.cookie }
 }
 
 /// The kernel's 32-bit form of a device number: twelve bits of major amid twenty of minor.

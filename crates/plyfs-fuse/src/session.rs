@@ -16,7 +16,6 @@ use plyfs_wire::{Config, MountError, MountOptions, SessionError};
 use tracing::{debug, warn};
 
 use crate::adapter::Skin;
-use crate::convert::Validity;
 
 /// The part of the type after `fuse.`: what /proc/mounts shows is `fuse.aufs`.
 const SUBTYPE: &str = "aufs";
@@ -65,7 +64,7 @@ impl Session {
         let place = target.canonicalize().unwrap_or_else(|_| target.into());
         let device = plyfs_wire::mount(target, &options)?;
         let unmounter = Unmounter::new(place);
-        let skin = Skin::new(union, Validity::new(spec.timeout), !spec.noxattrs);
+        let skin = Skin::new(union, spec);
         let session = plyfs_wire::Session::start(device, skin, config)
             .map_err(StartError::from)
             .inspect_err(|_| unmounter.give_up())?;
@@ -214,6 +213,8 @@ fn session_config(spec: &MountSpec, options: &MountOptions) -> Config {
             Readdirplus::Auto => plyfs_wire::Readdirplus::Auto,
             Readdirplus::Never => plyfs_wire::Readdirplus::Never,
         },
+        no_opendir: !spec.speed.no_dir_cache,
+        passthrough: spec.speed.passthrough != Some(false),
         max_workers: spec.speed.max_threads.map_or(Config::default().max_workers, |n| n as usize),
         posix_acl: !spec.noacl && !spec.noxattrs,
         only_for: only_owner.then(cred::effective_uid),

@@ -149,14 +149,16 @@ bitflags! {
 }
 
 /// One line of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirEntry {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirEntry<'a> {
     /// The name; `.` and `..` come first.
-    pub name: std::ffi::OsString,
+    pub name: &'a std::ffi::OsStr,
     /// `d_ino`, equal to the entry's `st_ino`.
     pub ino: u64,
     /// `d_type`.
     pub kind: Kind,
+    /// `d_off`: where to go on after this line. Below 2^31, stable while the name exists.
+    pub cookie: u64,
 }
 
 /// statfs(2)'s answer.

@@ -1,4 +1,4 @@
-//! Open files and directories.
+//! Open files.
 //!
 //! A file handle has one descriptor. After a copy-up its next use opens the copy: a descriptor opened before sees
 //! what is written after it (aufs.5; overlayfs does not).
@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use smallvec::SmallVec;
 
-use crate::attr::{DirEntry, Fh};
+use crate::attr::Fh;
 use crate::error::{Error, Result};
 use crate::nodes::Node;
 
@@ -61,11 +60,4 @@ pub(crate) struct Backing {
     pub(crate) generation: u64,
     /// The descriptor may be written through (it is on a writable branch).
     pub(crate) writable: bool,
-}
-
-/// An open directory: the listing as it was when opened or rewound.
-#[derive(Debug)]
-pub(crate) struct DirHandle {
-    pub(crate) node: Arc<Node>,
-    pub(crate) entries: RwLock<SmallVec<[DirEntry; 0]>>,
 }

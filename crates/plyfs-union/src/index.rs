@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use plyfs_sys::{Kind, Leaf};
 
 use crate::attr::Ino;
+use crate::order::Order;
 use crate::resolve::{BranchIdx, Found, Resolved, Seen, Sightings, resolve, update};
 
 /// One name.
@@ -48,6 +49,8 @@ pub(crate) struct Index {
     unlisted: Vec<BranchIdx>,
     /// Visible subdirectories: the directory's link count is two more (POSIX).
     subdirs: u32,
+    /// Once somebody has listed the directory.
+    order: Option<Order>,
 }
 
 impl Index {
@@ -62,6 +65,25 @@ impl Index {
 
     pub(crate) fn resolved(&self, name: &OsStr) -> Option<Resolved> {
         resolve(self.seen(name))
+    }
+
+    /// Has [`Index::after`] an order to go by?
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.order.is_some()
+    }
+
+    /// Gives the names an order, kept from now on.
+    pub(crate) fn put_in_order(&mut self) {
+        let lines = &self.lines;
+        self.order.get_or_insert_with(|| Order::of(lines.keys()));
+    }
+
+    /// Visible names that come after `cookie`, each with its own cookie; nothing unless ordered.
+    pub(crate) fn after(&self, cookie: u64) -> impl Iterator<Item = (u64, &Leaf, &Line, Resolved)> {
+        self.order.iter().flat_map(move |order| order.after(cookie)).filter_map(|(cookie, name)| {
+            let line = self.lines.get(name)?;
+            resolve(&line.seen).map(|resolved| (cookie, name, line, resolved))
+        })
     }
 
     /// Visible names with their answers, in no order.
@@ -109,13 +131,21 @@ impl Index {
     pub(crate) fn change(&mut self, name: &Leaf, branch: BranchIdx, change: impl FnOnce(&mut Seen)) {
         let mut slot = match self.lines.entry(name.clone()) {
             Slot::Occupied(slot) => slot,
-            Slot::Vacant(slot) => slot.insert_entry(Line::default()),
+            Slot::Vacant(slot) => {
+                if let Some(order) = &mut self.order {
+                    order.add(name);
+                }
+                slot.insert_entry(Line::default())
+            }
         };
         let was_dir = is_dir(&slot.get().seen);
         update(&mut slot.get_mut().seen, branch, change);
         let is_dir = is_dir(&slot.get().seen);
         if slot.get().seen.is_empty() {
             slot.remove();
+            if let Some(order) = &mut self.order {
+                order.remove(name);
+            }
         }
         self.subdirs = self.subdirs + u32::from(is_dir) - u32::from(was_dir);
     }

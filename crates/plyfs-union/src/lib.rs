@@ -26,6 +26,7 @@ mod marks;
 mod names;
 mod nodes;
 mod ops;
+mod order;
 mod perms;
 mod plan;
 mod plink;

@@ -13,7 +13,7 @@ use crate::anchor::Anchors;
 use crate::attr::{Attr, Ino};
 use crate::branch::{FIRST_BRANCH_ID, Stack};
 use crate::error::{Refusal, Result};
-use crate::handles::{DirHandle, FileHandle, Handles};
+use crate::handles::{FileHandle, Handles};
 use crate::ids::{self, IdMap, RealId};
 use crate::index::Index;
 use crate::look;
@@ -43,7 +43,6 @@ pub struct Union {
     /// Held while a directory's mode is widened for internal work.
     pub(crate) modes: Mutex<()>,
     pub(crate) files: Handles<FileHandle>,
-    pub(crate) dirs: Handles<DirHandle>,
     pub(crate) strict: bool,
     pub(crate) volatile: bool,
     pub(crate) noplink: bool,
@@ -88,7 +87,6 @@ impl Union {
             renames: Mutex::new(()),
             modes: Mutex::new(()),
             files: Handles::default(),
-            dirs: Handles::default(),
             strict: spec.strict,
             volatile: spec.volatile,
             noplink: spec.noplink,

@@ -40,9 +40,14 @@ impl<'a> Dirents<'a> {
         self.used
     }
 
-    /// Whether [`Dirents::add_plus`] of a name this long would succeed; to be asked before raising a lookup count.
-    pub fn fits_plus(&self, name: &OsStr) -> bool {
-        self.left() >= padded(size_of::<Direntplus>() + name.len())
+    /// Bytes that may be packed in all.
+    pub fn capacity(&self) -> usize {
+        self.room.len()
+    }
+
+    /// Bytes that [`Dirents::add_plus`] of this name takes; to be asked before raising a lookup count.
+    pub fn plus_size(name: &OsStr) -> usize {
+        padded(size_of::<Direntplus>() + name.len())
     }
 
     /// Packs a line of READDIR; false if there is no room for it.
@@ -57,10 +62,6 @@ impl<'a> Dirents<'a> {
     pub fn add_plus(&mut self, entry: &EntryOut, line: Line<'_>) -> bool {
         let both = Direntplus { entry: *entry, dirent: dirent(line) };
         self.pack(both.as_bytes(), line.name)
-    }
-
-    fn left(&self) -> usize {
-        self.room.len() - self.used
     }
 
     fn pack(&mut self, head: &[u8], name: &OsStr) -> bool {
@@ -117,9 +118,9 @@ mod tests {
         let mut room = [0xffu8; 160 + 8];
         let mut list = Dirents::new(&mut room);
         let entry = EntryOut { nodeid: 7, ..EntryOut::default() };
-        assert!(list.fits_plus(OsStr::new("a")));
+        assert!(Dirents::plus_size(OsStr::new("a")) <= list.capacity() - list.used());
         assert!(list.add_plus(&entry, line("a", 1)));
-        assert!(!list.fits_plus(OsStr::new("a")));
+        assert!(Dirents::plus_size(OsStr::new("a")) > list.capacity() - list.used());
         assert!(!list.add_plus(&entry, line("b", 2)));
         assert_eq!(list.used(), 160);
         let (both, rest) = Direntplus::read_from_prefix(&room).unwrap();

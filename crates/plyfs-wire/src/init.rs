@@ -25,6 +25,10 @@ pub enum Readdirplus {
 pub struct Wishes {
     /// Entries in listings.
     pub readdirplus: Readdirplus,
+    /// The kernel opens directories without asking once OPENDIR was answered with ENOSYS, and keeps their listings.
+    pub no_opendir: bool,
+    /// The kernel reads and writes files that it was given ([`crate::Backings`]).
+    pub passthrough: bool,
     /// The kernel checks POSIX ACLs, which it reads as extended attributes.
     pub posix_acl: bool,
     /// Bytes per WRITE and READ.
@@ -99,6 +103,8 @@ fn answer(offer: &InitIn, wishes: &Wishes, agreed: &Agreed, pages: u32) -> InitO
         max_write: agreed.max_write,
         time_gran: 1,
         max_pages: u16::try_from(pages).unwrap_or(u16::MAX),
+        // Files of stacked filesystems are not for the kernel to read by itself; in return one may be stacked on us.
+        max_stack_depth: agreed.flags.contains(InitFlags::PASSTHROUGH).into(),
         ..InitOut::default()
     }
 }
@@ -118,6 +124,8 @@ fn wanted(wishes: &Wishes) -> InitFlags {
         | InitFlags::HANDLE_KILLPRIV_V2
         | InitFlags::SETXATTR_EXT
         | InitFlags::INIT_EXT;
+    flags.set(InitFlags::NO_OPENDIR_SUPPORT, wishes.no_opendir);
+    flags.set(InitFlags::PASSTHROUGH, wishes.passthrough);
     flags.set(InitFlags::POSIX_ACL, wishes.posix_acl);
     flags.set(InitFlags::DO_READDIRPLUS, wishes.readdirplus != Readdirplus::Never);
     flags.set(InitFlags::READDIRPLUS_AUTO, wishes.readdirplus == Readdirplus::Auto);
@@ -128,8 +136,14 @@ fn wanted(wishes: &Wishes) -> InitFlags {
 mod tests {
     use super::*;
 
-    const WISHES: Wishes =
-        Wishes { readdirplus: Readdirplus::Always, posix_acl: true, max_write: 1 << 20, max_background: 64 };
+    const WISHES: Wishes = Wishes {
+        readdirplus: Readdirplus::Always,
+        no_opendir: true,
+        passthrough: true,
+        posix_acl: true,
+        max_write: 1 << 20,
+        max_background: 64,
+    };
 
     fn offer(minor: u32, flags: InitFlags) -> InitIn {
         let bits = flags.bits();
@@ -151,6 +165,8 @@ mod tests {
         assert!(agreed.flags.contains(InitFlags::POSIX_ACL | InitFlags::DONT_MASK));
         let never = InitFlags::WRITEBACK_CACHE | InitFlags::POSIX_LOCKS | InitFlags::READDIRPLUS_AUTO;
         assert!(!agreed.flags.intersects(never));
+        assert!(agreed.flags.contains(InitFlags::PASSTHROUGH | InitFlags::NO_OPENDIR_SUPPORT));
+        assert_eq!(out.max_stack_depth, 1);
         assert!(agreed.dialect().setxattr_ext);
         let Verdict::Agree(agreed, out) = negotiate(&offer(31, InitFlags::ASYNC_READ), &WISHES) else {
             panic!()

@@ -28,6 +28,10 @@ pub struct Config {
     pub max_write: u32,
     /// Entries in listings.
     pub readdirplus: Readdirplus,
+    /// OPENDIR is answered with ENOSYS: the kernel opens directories by itself and keeps their listings.
+    pub no_opendir: bool,
+    /// Files may be given to the kernel to read and write by itself.
+    pub passthrough: bool,
     /// Whether the kernel is to check POSIX ACLs.
     pub posix_acl: bool,
     /// Requests that the kernel may send ahead.
@@ -42,6 +46,8 @@ impl Default for Config {
             max_workers: 4,
             max_write: 1 << 20,
             readdirplus: Readdirplus::Always,
+            no_opendir: false,
+            passthrough: false,
             posix_acl: true,
             max_background: 64,
             only_for: None,
@@ -226,6 +232,8 @@ impl<F: Filesystem> Shared<F> {
 fn handshake(device: &Device, config: &Config) -> Result<Agreed, SessionError> {
     let wishes = Wishes {
         readdirplus: config.readdirplus,
+        no_opendir: config.no_opendir,
+        passthrough: config.passthrough,
         posix_acl: config.posix_acl,
         max_write: config.max_write,
         max_background: config.max_background,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use plyfs_union::{Attr, Caller, Entry, Ino, Kind, NewNode, OpenHow, RenameFlags, SetAttr, Union};
@@ -312,23 +313,14 @@ pub fn read(union: &Union, ino: Ino, size: u64) -> Result<Vec<u8>, plyfs_union::
 /// # Errors
 /// The engine's.
 pub fn list(union: &Union, ino: Ino) -> Result<Vec<(OsString, u64)>, plyfs_union::Error> {
-    let fh = union.open_dir(ino)?;
     let mut names = Vec::new();
-    let mut index = 0;
-    let outcome = loop {
-        match union.dir_entry(fh, index) {
-            Ok(Some(entry)) => {
-                if entry.name != "." && entry.name != ".." {
-                    names.push((entry.name, entry.ino));
-                }
-            }
-            Ok(None) => break Ok(names),
-            Err(error) => break Err(error),
+    union.list(ino, 0, &mut |entry| {
+        if entry.name != "." && entry.name != ".." {
+            names.push((entry.name.to_os_string(), entry.ino));
         }
-        index += 1;
-    };
-    union.release_dir(fh);
-    outcome
+        ControlFlow::Continue(())
+    })?;
+    Ok(names)
 }
 
 /// The union's own folders, for messages.

@@ -4,18 +4,26 @@ use std::ffi::OsStr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use plyfs_sys::{Kind, Leaf, Obj, Stat};
+use plyfs_sys::{Kind, Leaf, Stat};
 
-use crate::attr::{Entry, Ino};
+use crate::attr::{Attr, Entry, Ino};
 use crate::error::{Error, Refusal, Result};
 use crate::ids::{self, RealId};
 use crate::index::Line;
 use crate::look;
 use crate::marks::{self, Fact};
 use crate::names::BadName;
-use crate::nodes::{DirAt, Home, HomeBy, Link, Node, OtherState, Place};
+use crate::nodes::{DirAt, Home, HomeBy, Link, Node, OtherState, Place, Spot, SpotBy};
 use crate::resolve::{Resolved, resolve};
 use crate::union::{TRIES, Union};
+
+/// A node with one reference more.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) node: Arc<Node>,
+    /// What serves it and its attributes, if it was looked at for this.
+    pub(crate) seen: Option<(Spot, Stat)>,
+}
 
 impl Union {
     /// The node under `name`; `None` if there is none. Reserved names are absent.
@@ -26,8 +34,25 @@ impl Union {
             Err(bad) => return Err(bad.into()),
         };
         let parent = self.node(parent)?;
-        let Some(node) = self.grab_child(&parent, name.leaf())? else { return Ok(None) };
-        self.entry(&node).map(Some).inspect_err(|_| self.nodes.put(&node, 1))
+        let Some(found) = self.find_child(&parent, name.leaf())? else { return Ok(None) };
+        let (node, attr) = self.attr_of(found)?;
+        Ok(Some(Entry { ino: node.ino, attr }))
+    }
+
+    /// The attributes of a node just found, from what was seen then if it serves. Gives the reference back on failure.
+    pub(crate) fn attr_of(&self, found: Found) -> Result<(Arc<Node>, Attr)> {
+        let Found { node, seen } = found;
+        let attr = match seen {
+            Some((spot, stat)) => self.attr(&node, &spot, &stat),
+            None => self.entry(&node).map(|entry| entry.attr),
+        };
+        match attr {
+            Ok(attr) => Ok((node, attr)),
+            Err(e) => {
+                self.nodes.put(&node, 1);
+                Err(e)
+            }
+        }
     }
 
     /// The kernel gives back `count` lookups.
@@ -45,6 +70,10 @@ impl Union {
 
     /// The child node with one reference more. No index lock may be held.
     pub(crate) fn grab_child(&self, parent: &Arc<Node>, name: &Leaf) -> Result<Option<Arc<Node>>> {
+        Ok(self.find_child(parent, name)?.map(|found| found.node))
+    }
+
+    fn find_child(&self, parent: &Arc<Node>, name: &Leaf) -> Result<Option<Found>> {
         let mut asked = false;
         for _ in 0..TRIES {
             let state = self.listed(parent)?;
@@ -79,26 +108,28 @@ impl Union {
         name: &Leaf,
         line: &Line,
         resolved: &Resolved,
-    ) -> Result<Arc<Node>> {
+    ) -> Result<Found> {
         let known = line.node();
         if let Some(node) = known.and_then(|ino| self.nodes.grab(ino)) {
-            return Ok(node);
+            return Ok(Found { node, seen: None });
         }
-        let node = self.new_child(parent, name, resolved)?;
-        match line.remember(known, node.ino) {
-            Ok(()) => Ok(node),
+        let found = self.new_child(parent, name, resolved)?;
+        match line.remember(known, found.node.ino) {
+            Ok(()) => Ok(found),
             // Somebody else was faster; theirs is the node.
             Err(other) => {
-                self.nodes.put(&node, 1);
-                self.nodes.grab(other).ok_or(Error::Stale)
+                self.nodes.put(&found.node, 1);
+                let node = self.nodes.grab(other).ok_or(Error::Stale)?;
+                Ok(Found { node, seen: None })
             }
         }
     }
 
-    fn new_child(&self, parent: &Arc<Node>, name: &Leaf, resolved: &Resolved) -> Result<Arc<Node>> {
+    fn new_child(&self, parent: &Arc<Node>, name: &Leaf, resolved: &Resolved) -> Result<Found> {
         let branch = self.stack.branch(resolved.branch);
-        let dir = self.dir(parent, resolved.branch)?;
-        let obj = Obj::At(&dir, name);
+        let spot =
+            Spot { branch: branch.index, by: SpotBy::At(self.dir(parent, resolved.branch)?, name.clone()) };
+        let obj = spot.obj();
         let stat = obj.stat().map_err(|e| branch.blame(e))?;
         if stat.kind != resolved.kind {
             return Err(Error::Stale);
@@ -118,9 +149,13 @@ impl Union {
             if marks::fact(branch, obj, Fact::Redirect)?.is_some() {
                 node.as_dir()?.redirected.store(true, Ordering::Relaxed);
             }
-            return Ok(self.nodes.insert(node));
+            let node = self.nodes.insert(node);
+            return Ok(Found { node, seen: Some((spot, stat)) });
         }
-        Ok(self.new_other(link, resolved.branch, &stat, identity))
+        let node = self.new_other(link, resolved.branch, &stat, identity);
+        // Another name of a file that was copied up is served from elsewhere.
+        let here = node.as_other()?.state.read().home.real == RealId::of(&stat);
+        Ok(Found { node, seen: here.then_some((spot, stat)) })
     }
 
     /// A node for a non-directory: hard links of one file are one node, also when only one of them was copied up.

@@ -1,58 +1,140 @@
-//! opendir, readdir, releasedir: the merged listing, as it was when the directory was opened or rewound.
+//! readdir, without handles: a listing goes on after a cookie (`order.rs`), so that opening a directory needs no word
+//! to the engine and the kernel may keep listings.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::RwLockReadGuard;
 use plyfs_sys::{Kind, Leaf, Obj};
-use smallvec::SmallVec;
 
-use crate::attr::{DirEntry, Fh, Ino};
-use crate::error::{Refusal, Result};
-use crate::handles::DirHandle;
+use crate::attr::{Attr, DirEntry, Entry, Ino};
+use crate::error::{Error, Refusal, Result};
 use crate::ids::{self, RealId};
+use crate::index::Line;
 use crate::marks;
-use crate::nodes::Node;
+use crate::nodes::{DirState, Node};
 use crate::resolve::Resolved;
-use crate::union::Union;
+use crate::union::{Union, index, index_mut};
+
+const DOT: u64 = 1;
+const DOT_DOT: u64 = 2;
 
 impl Union {
-    /// Opens a directory and takes its listing.
-    pub fn open_dir(&self, ino: Ino) -> Result<Fh> {
+    /// Feeds `each` with the lines after `cookie` (0: from the start) until it breaks or the listing ends.
+    pub fn list(
+        &self,
+        ino: Ino,
+        cookie: u64,
+        each: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
         let node = self.node(ino)?;
-        let entries = self.listing(&node)?;
-        node.refer();
-        Ok(self.dirs.insert(DirHandle { node, entries: RwLock::new(entries) }))
-    }
-
-    /// Entry number `index` of the listing; `None` past its end.
-    pub fn dir_entry(&self, fh: Fh, index: u64) -> Result<Option<DirEntry>> {
-        let handle = self.dirs.get(fh)?;
-        let entry = handle.entries.read().get(usize::try_from(index).unwrap_or(usize::MAX)).cloned();
-        Ok(entry)
-    }
-
-    /// Takes the listing anew (POSIX rewinddir).
-    pub fn dir_rewind(&self, fh: Fh) -> Result<()> {
-        let handle = self.dirs.get(fh)?;
-        let entries = self.listing(&handle.node)?;
-        *handle.entries.write() = entries;
+        if self.list_dots(&node, cookie, each).is_break() {
+            return Ok(());
+        }
+        let state = self.listed_in_order(&node)?;
+        let Some(index) = &state.index else { return Ok(()) };
+        for (cookie, name, line, resolved) in index.after(cookie) {
+            let known = line.node().and_then(|ino| self.nodes.get(ino).ok());
+            let number = known.map_or_else(|| self.number_of(&node, name, &resolved), |node| Ok(node.number));
+            let entry = DirEntry { name: name.as_os_str(), ino: number?, kind: resolved.kind, cookie };
+            if each(entry).is_break() {
+                break;
+            }
+        }
         Ok(())
     }
 
-    /// Closes a directory.
-    pub fn release_dir(&self, fh: Fh) {
-        if let Some(handle) = self.dirs.remove(fh) {
-            self.nodes.put(&handle.node, 1);
+    /// The same with every line's node and attributes: each line that `each` continues from has raised its node's
+    /// lookup count by one. `.` and `..` and a name that can't be looked up come without.
+    pub fn list_plus(
+        &self,
+        ino: Ino,
+        cookie: u64,
+        fits: &dyn Fn(&OsStr) -> bool,
+        each: &mut dyn FnMut(DirEntry<'_>, Option<Entry>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let node = self.node(ino)?;
+        if self.list_dots(&node, cookie, &mut |entry| each(entry, None)).is_break() {
+            return Ok(());
+        }
+        let state = self.listed_in_order(&node)?;
+        let Some(index) = &state.index else { return Ok(()) };
+        for (cookie, name, line, resolved) in index.after(cookie) {
+            // Asked first, so that a line without room costs no look-up.
+            if !fits(name.as_os_str()) {
+                break;
+            }
+            let found = self.child_of_line(&node, name, line, &resolved);
+            let number = match &found {
+                Ok(Some((child, _))) => child.number,
+                Ok(None) => continue,
+                Err(_) => resolved.ino,
+            };
+            let entry = DirEntry { name: name.as_os_str(), ino: number, kind: resolved.kind, cookie };
+            let found = found.ok().flatten().map(|(child, attr)| Entry { ino: child.ino, attr });
+            if each(entry, found).is_break() {
+                if let Some(found) = found {
+                    self.forget(found.ino, 1);
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A listed name's node with one reference more; `None` if it is gone by now.
+    fn child_of_line(
+        &self,
+        parent: &Arc<Node>,
+        name: &Leaf,
+        line: &Line,
+        resolved: &Resolved,
+    ) -> Result<Option<(Arc<Node>, Attr)>> {
+        match self.grab_line(parent, name, line, resolved) {
+            Ok(found) => self.attr_of(found).map(Some),
+            Err(Error::Stale) => Ok(None),
+            Err(e) => Err(e),
         }
     }
 
+    fn list_dots(
+        &self,
+        node: &Arc<Node>,
+        cookie: u64,
+        each: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let parent = node.link().map_or(node.number, |link| link.parent.number);
+        for (at, name, ino) in [(DOT, ".", node.number), (DOT_DOT, "..", parent)] {
+            if cookie < at {
+                each(DirEntry { name: OsStr::new(name), ino, kind: Kind::Dir, cookie: at })?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn listed_in_order<'a>(&self, node: &'a Arc<Node>) -> Result<RwLockReadGuard<'a, DirState>> {
+        let mut state = self.listed(node)?;
+        if state.index.as_ref().is_some_and(|index| !index.is_ordered()) {
+            drop(state);
+            let mut changing = self.listed_mut(node)?;
+            if !changing.removed {
+                index_mut(&mut changing)?.put_in_order();
+            }
+            state = parking_lot::RwLockWriteGuard::downgrade(changing);
+        }
+        if !state.removed && !index(&state)?.unlisted().is_empty() {
+            return Err(Refusal::Denied.into());
+        }
+        Ok(state)
+    }
+
     /// Makes a directory durable on every writable branch that has it.
-    pub fn fsync_dir(&self, fh: Fh, _data_only: bool) -> Result<()> {
+    pub fn fsync_dir(&self, ino: Ino, _data_only: bool) -> Result<()> {
         if self.volatile {
             return Ok(());
         }
-        let node = self.dirs.get(fh)?.node.clone();
+        let node = self.node(ino)?;
         if let Some((branch, dir)) = node.as_dir()?.gone.read().clone() {
             return dir.fsync().map_err(|e| self.stack.branch(branch).blame(e));
         }
@@ -61,30 +143,6 @@ impl Union {
             self.dir(&node, branch)?.fsync().map_err(|e| self.stack.branch(branch).blame(e))?;
         }
         Ok(())
-    }
-
-    fn listing(&self, node: &Arc<Node>) -> Result<SmallVec<[DirEntry; 0]>> {
-        let state = self.listed(node)?;
-        let mut entries = SmallVec::new();
-        let parent = node.link().map_or(node.number, |link| link.parent.number);
-        for (name, ino) in [(".", node.number), ("..", parent)] {
-            entries.push(DirEntry { name: OsString::from(name), ino, kind: Kind::Dir });
-        }
-        if let Some(index) = &state.index {
-            if !index.unlisted().is_empty() {
-                return Err(Refusal::Denied.into());
-            }
-            for (name, resolved) in index.visible() {
-                let known = index.line(name.as_os_str()).and_then(crate::index::Line::node);
-                let number = known.and_then(|ino| self.nodes.get(ino).ok()).map(|node| node.number);
-                let ino = match number {
-                    Some(number) => number,
-                    None => self.number_of(node, name, &resolved)?,
-                };
-                entries.push(DirEntry { name: name.to_os_string(), ino, kind: resolved.kind });
-            }
-        }
-        Ok(entries)
     }
 
     /// The `st_ino` of a child that is not known yet, from the branch's listing; where copies may be, from the copy.

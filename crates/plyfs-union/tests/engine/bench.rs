@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::ops::ControlFlow;
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -225,14 +226,11 @@ impl Tree {
 
     /// The names that a directory shows, sorted, without `.` and `..`.
     pub(crate) fn names(&self, ino: Ino) -> Result<Vec<String>> {
-        let dir = self.open_dir(ino)?;
         let mut names = Vec::new();
-        let mut at = 2;
-        while let Some(entry) = self.dir_entry(dir, at)? {
-            names.push(entry.name.into_string().unwrap());
-            at += 1;
-        }
-        self.release_dir(dir);
+        self.list(ino, 2, &mut |entry| {
+            names.push(entry.name.to_str().unwrap().to_owned());
+            ControlFlow::Continue(())
+        })?;
         names.sort();
         Ok(names)
     }
