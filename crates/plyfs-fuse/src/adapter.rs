@@ -5,10 +5,11 @@
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use plyfs_union::spec::MountSpec;
-use plyfs_union::{Attr, Caller, DirEntry, Entry, Error, Fh, Ino, Kind, NewNode, SetAttr, Union};
+use plyfs_union::{Attr, Caller, DirEntry, Entry, Error, Fh, Ino, Kind, NewNode, Opened, SetAttr, Union};
 use plyfs_wire::filesystem::{At, SetXattr};
 use plyfs_wire::messages::flags::{OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID};
 use plyfs_wire::messages::replies::*;
@@ -18,6 +19,7 @@ use tracing::{debug, error};
 
 use crate::convert::{self, Validity};
 use crate::setid::SetIds;
+use crate::tell::Tell;
 
 /// The union as the protocol sees it.
 #[derive(Debug)]
@@ -29,6 +31,21 @@ pub(crate) struct Skin {
     /// The kernel opens directories without a word and keeps their listings.
     dir_cache: bool,
     setids: SetIds,
+    tell: Tell,
+}
+
+/// The engine's word for the session's backing files.
+#[derive(Debug)]
+struct Table(plyfs_wire::Backings);
+
+impl plyfs_union::Backings for Table {
+    fn register(&self, file: BorrowedFd<'_>, kill_set_ids: bool) -> plyfs_sys::Result<i32> {
+        self.0.register(file, kill_set_ids)
+    }
+
+    fn release(&self, id: i32) {
+        self.0.release(id);
+    }
 }
 
 impl Skin {
@@ -39,12 +56,17 @@ impl Skin {
             xattrs: !spec.noxattrs,
             dir_cache: !spec.speed.no_dir_cache,
             setids: SetIds::default(),
+            tell: Tell::default(),
         }
     }
 
-    /// Gives the means to tell the kernel what it cannot know; before the first request is answered.
-    pub(crate) fn connect(&self, notifier: Notifier) {
-        self.setids.connect(notifier);
+    /// Gives the means to tell the kernel what it cannot know, and files to read and write by itself; before the first
+    /// request is answered.
+    pub(crate) fn connect(&self, notifier: Notifier, backings: Option<plyfs_wire::Backings>) {
+        self.tell.connect(notifier);
+        if let Some(backings) = backings {
+            self.union.connect(Arc::new(Table(backings)));
+        }
     }
 
     /// Every attribute that the kernel may cache passes here.
@@ -62,8 +84,22 @@ impl Skin {
         convert::entry(entry, self.validity)
     }
 
-    fn created(&self, (entry, fh): (Entry, Fh)) -> CreateOut {
-        CreateOut { entry: self.entry(&entry), open: convert::opened(fh) }
+    fn created(&self, (entry, opened): (Entry, Opened)) -> CreateOut {
+        CreateOut { entry: self.entry(&entry), open: convert::opened(&opened) }
+    }
+
+    /// The kernel changed the attributes of `node` itself; of a node that took over it does not know.
+    fn changed(&self, node: u64) {
+        if let Some(next) = self.union.successor_of(Ino(node)) {
+            self.tell.forget_attr(next.0);
+        }
+    }
+
+    /// Set-id bits of the file were cleared, if it had any: the reply under way does not say so.
+    fn cleared(&self, node: u64) {
+        if self.setids.cleared(Ino(node)) {
+            self.tell.forget_attr(node);
+        }
     }
 
     /// A listed name with its entry.
@@ -135,6 +171,7 @@ impl Filesystem for Skin {
     fn setattr(&self, _: &Cx, node: u64, change: &SetattrIn) -> Answer<AttrOut> {
         let (change, fh) = convert::set_attr(change);
         let attr = self.union.setattr(Ino(node), fh, &change).or_refuse("setattr", node)?;
+        self.changed(node);
         Ok(self.attr_out(node, &attr))
     }
 
@@ -183,23 +220,30 @@ impl Filesystem for Skin {
         self.union.rename((Ino(from.0), from.1), (Ino(to.0), to.1), flags).or_refuse("rename", from.0)
     }
 
-    fn open(&self, _: &Cx, node: u64, how: &OpenIn) -> Answer<OpenOut> {
-        let fh = self.union.open_file(Ino(node), convert::open_how(how.flags, how.open_flags));
-        let fh = fh.or_refuse("open", node)?;
-        if how.open_flags & OPEN_KILL_SUIDGID != 0 {
-            self.setids.cleared(Ino(node));
+    fn open(&self, cx: &Cx, node: u64, how: &OpenIn) -> Answer<OpenOut> {
+        let opened = self.union.open_file(Ino(node), convert::open_how(cx, how.flags, how.open_flags));
+        if let Err(Error::Stale) = opened {
+            // The node may just have been left behind: what the kernel knows of it does not last any more.
+            self.tell.forget_attr(node);
         }
-        Ok(convert::opened(fh))
+        let opened = opened.or_refuse("open", node)?;
+        if opened.forget_attr {
+            self.tell.forget_attr(node);
+        }
+        if how.open_flags & OPEN_KILL_SUIDGID != 0 {
+            self.cleared(node);
+        }
+        Ok(convert::opened(&opened))
     }
 
     fn create(&self, cx: &Cx, (parent, name): At<'_>, how: &CreateIn) -> Answer<CreateOut> {
-        let (who, open) = (caller(cx, how.umask), convert::open_how(how.flags, how.open_flags));
+        let (who, open) = (caller(cx, how.umask), convert::open_how(cx, how.flags, how.open_flags));
         let made = self.union.create(&who, Ino(parent), name, how.mode & 0o7777, open);
         Ok(self.created(made.or_refuse("create", parent)?))
     }
 
     fn tmpfile(&self, cx: &Cx, parent: u64, how: &CreateIn) -> Answer<CreateOut> {
-        let (who, open) = (caller(cx, how.umask), convert::open_how(how.flags, how.open_flags));
+        let (who, open) = (caller(cx, how.umask), convert::open_how(cx, how.flags, how.open_flags));
         let made = self.union.tmpfile(&who, Ino(parent), how.mode & 0o7777, open);
         Ok(self.created(made.or_refuse("tmpfile", parent)?))
     }
@@ -212,7 +256,7 @@ impl Filesystem for Skin {
         let kill_suidgid = how.write_flags & WRITE_KILL_SUIDGID != 0;
         let size = self.union.write(Fh(how.fh), how.offset, data, kill_suidgid).or_refuse("write", node)?;
         if kill_suidgid {
-            self.setids.cleared(Ino(node));
+            self.cleared(node);
         }
         Ok(size)
     }
@@ -231,7 +275,7 @@ impl Filesystem for Skin {
             .fallocate(Fh(how.fh), how.mode, how.offset, how.length, kill_suidgid)
             .or_refuse("fallocate", node)?;
         if kill_suidgid {
-            self.setids.cleared(Ino(node));
+            self.cleared(node);
         }
         Ok(())
     }
@@ -248,7 +292,7 @@ impl Filesystem for Skin {
             .copy_file_range(from, to, range.len, kill_suidgid)
             .or_refuse("copy_file_range", node)?;
         if kill_suidgid {
-            self.setids.cleared(Ino(range.nodeid_out));
+            self.cleared(range.nodeid_out);
         }
         Ok(copied)
     }
@@ -318,6 +362,7 @@ impl Filesystem for Skin {
         }
         let flags = convert::xattr_flags(xattr.flags)?;
         self.union.setxattr(Ino(node), xattr.name, xattr.value, flags).or_refuse("setxattr", node)?;
+        self.changed(node);
         if xattr.kill_sgid {
             self.kill_sgid(node).or_refuse("setxattr", node)?;
         }
@@ -328,7 +373,9 @@ impl Filesystem for Skin {
         if !self.xattrs {
             return Err(Errno::NOSYS);
         }
-        self.union.removexattr(Ino(node), name).or_refuse("removexattr", node)
+        self.union.removexattr(Ino(node), name).or_refuse("removexattr", node)?;
+        self.changed(node);
+        Ok(())
     }
 }
 

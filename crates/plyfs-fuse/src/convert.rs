@@ -3,15 +3,16 @@
 //! Not here: calls ([`crate::adapter`]).
 
 use plyfs_union::{
-    Attr, DirEntry, Entry, Fh, Kind, OpenHow, RenameFlags, Seek, SetAttr, SetTime, StatFs, Time, XattrFlags,
+    Attr, DirEntry, Entry, Fh, Kind, OpenHow, Opened, Pages, RenameFlags, Seek, SetAttr, SetTime, StatFs,
+    Time, XattrFlags,
 };
-use plyfs_wire::Errno;
 use plyfs_wire::dirents::Line;
 use plyfs_wire::messages::flags::{
     OPEN_KILL_SUIDGID, OpenFlags, STATX_BASIC_STATS, STATX_BTIME, SetattrValid,
 };
 use plyfs_wire::messages::replies::{self as wire, AttrOut, EntryOut, OpenOut, StatfsOut, StatxOut, SxTime};
 use plyfs_wire::messages::requests::SetattrIn;
+use plyfs_wire::{Errno, RequestContext};
 
 /// How long the kernel may keep names, absent names and attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,11 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
+    /// For these attributes: none where they may change without a word.
+    fn of(self, attr: &Attr) -> Validity {
+        if attr.lasts { self } else { Validity { sec: 0, nsec: 0 } }
+    }
+
     /// As the mount's `timeout` says; without one, longer than any machine runs (136 years).
     pub(crate) fn new(timeout: Option<plyfs_union::spec::Seconds>) -> Validity {
         match timeout {
@@ -35,7 +41,14 @@ impl Validity {
 
 /// A found name.
 pub(crate) fn entry(entry: &Entry, validity: Validity) -> EntryOut {
-    EntryOut { nodeid: entry.ino.0, attr: attr(&entry.attr), ..absent(validity) }
+    let kept = validity.of(&entry.attr);
+    EntryOut {
+        nodeid: entry.ino.0,
+        attr: attr(&entry.attr),
+        attr_valid: kept.sec,
+        attr_valid_nsec: kept.nsec,
+        ..absent(validity)
+    }
 }
 
 /// A name that is not there, which the kernel may remember.
@@ -51,6 +64,7 @@ pub(crate) fn absent(validity: Validity) -> EntryOut {
 
 /// The answer to getattr and setattr.
 pub(crate) fn attr_out(found: &Attr, validity: Validity) -> AttrOut {
+    let validity = validity.of(found);
     AttrOut { attr_valid: validity.sec, attr_valid_nsec: validity.nsec, dummy: 0, attr: attr(found) }
 }
 
@@ -78,6 +92,7 @@ fn attr(attr: &Attr) -> wire::Attr {
 
 /// The answer to statx.
 pub(crate) fn statx_out(attr: &Attr, validity: Validity) -> StatxOut {
+    let validity = validity.of(attr);
     let time = |time: Time| SxTime { tv_sec: time.sec, tv_nsec: time.nsec, reserved: 0 };
     let stat = wire::Statx {
         mask: STATX_BASIC_STATS | if attr.btime.is_some() { STATX_BTIME } else { 0 },
@@ -124,15 +139,20 @@ pub(crate) fn decode_dev(dev: u32) -> (u32, u32) {
     ((dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00))
 }
 
-/// The answer to open and create: pages stay cached from open to open, as nobody writes but through us, and close
-/// need not be told.
-pub(crate) fn opened(fh: Fh) -> OpenOut {
-    OpenOut { fh: fh.0, open_flags: (OpenFlags::KEEP_CACHE | OpenFlags::NOFLUSH).bits(), backing_id: 0 }
+/// The answer to open and create. Close need not be told.
+pub(crate) fn opened(opened: &Opened) -> OpenOut {
+    let pages = match (opened.backing, opened.pages) {
+        (Some(_), _) => OpenFlags::PASSTHROUGH,
+        (None, Pages::Hold) => OpenFlags::KEEP_CACHE,
+        (None, Pages::Drop) => OpenFlags::empty(),
+        (None, Pages::Bypass) => OpenFlags::DIRECT_IO,
+    };
+    let open_flags = (pages | OpenFlags::NOFLUSH).bits();
+    OpenOut { fh: opened.fh.0, open_flags, backing_id: opened.backing.unwrap_or(0) }
 }
 
 /// open(2)'s flags.
-#[expect(clippy::cast_possible_wrap, reason = "open(2) takes an int")]
-pub(crate) fn open_how(flags: u32, open_flags: u32) -> OpenHow {
+pub(crate) fn open_how(cx: &RequestContext, flags: u32, open_flags: u32) -> OpenHow {
     const ACCESS: u32 = 3;
     const WRITE_ONLY: u32 = 1;
     const READ_ONLY: u32 = 0;
@@ -141,7 +161,8 @@ pub(crate) fn open_how(flags: u32, open_flags: u32) -> OpenHow {
         read: flags & ACCESS != WRITE_ONLY,
         write: flags & ACCESS != READ_ONLY,
         truncate: flags & TRUNCATE != 0,
-        raw: flags as i32,
+        direct: flags & plyfs_sys::file::O_DIRECT != 0,
+        keeps_set_ids: cx.uid == 0,
         kill_suidgid: open_flags & OPEN_KILL_SUIDGID != 0,
     }
 }
@@ -243,6 +264,7 @@ mod tests {
             mtime: time(2),
             ctime: time(3),
             btime: Some(time(4)),
+            lasts: true,
         }
     }
 
@@ -284,11 +306,16 @@ mod tests {
         assert_eq!(times.mtime, Some(SetTime::At(Time { sec: -1, nsec: 7 })));
     }
 
+    fn cx(uid: u32) -> RequestContext {
+        RequestContext { unique: 1, uid, gid: 0, pid: 0 }
+    }
+
     #[test]
     fn flags() {
-        let how = open_how(0o1002, 1);
+        let how = open_how(&cx(0), 0o1002, 1);
         assert!(how.read && how.write && how.truncate && how.kill_suidgid);
-        let how = open_how(1, 0);
+        let how = open_how(&cx(7), 1 | plyfs_sys::file::O_DIRECT, 0);
+        assert!(how.direct && !how.keeps_set_ids);
         assert!(!how.read && how.write && !how.truncate && !how.kill_suidgid);
         assert!(rename_flags(8).is_err() && xattr_flags(4).is_err() && seek(0).is_err());
         assert_eq!(seek(3), Ok(Seek::Data));

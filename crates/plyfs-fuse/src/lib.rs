@@ -8,6 +8,7 @@ mod adapter;
 mod convert;
 mod session;
 mod setid;
+mod tell;
 
 pub use plyfs_wire::{MountError, SessionError};
 pub use session::{Session, StartError, Unmounter, unmount};

@@ -68,7 +68,7 @@ impl Session {
         let session = plyfs_wire::Session::start(device, skin, config)
             .map_err(StartError::from)
             .inspect_err(|_| unmounter.give_up())?;
-        session.filesystem().connect(session.notifier());
+        session.filesystem().connect(session.notifier(), session.backings());
         let ended = Arc::clone(&unmounter.ended);
         let serve = move || {
             let result = session.run();

@@ -8,6 +8,9 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 use rustix::fs::Mode;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::error::{Named, Result};
 
 /// geteuid(2).
 pub fn effective_uid() -> u32 {
@@ -84,6 +87,32 @@ impl ActAs {
 impl Drop for ActAs {
     fn drop(&mut self) {
         become_one(ACTING.get(), self.before);
+    }
+}
+
+/// While it lives, this thread lacks CAP_FSETID: files that it gives to the kernel for passthrough are then written
+/// with set-id bits cleared, as for ordinary writers.
+#[derive(Debug)]
+pub struct WithoutFsetid {
+    before: CapabilitySets,
+    /// Thread-bound: must be dropped where it was made.
+    not_send: PhantomData<*const ()>,
+}
+
+impl WithoutFsetid {
+    /// Lowers the capability.
+    pub fn begin() -> Result<WithoutFsetid> {
+        let before = rustix::thread::capabilities(None).named("capget")?;
+        let lowered = CapabilitySets { effective: before.effective - CapabilitySet::FSETID, ..before };
+        rustix::thread::set_capabilities(None, lowered).named("capset")?;
+        Ok(WithoutFsetid { before, not_send: PhantomData })
+    }
+}
+
+impl Drop for WithoutFsetid {
+    fn drop(&mut self) {
+        // It is still permitted, so raising it again cannot be refused.
+        rustix::thread::set_capabilities(None, self.before).ok();
     }
 }
 

@@ -21,6 +21,44 @@ pub const DEVICE_PATH: &str = "/dev/fuse";
 /// FUSE_DEV_IOC_CLONE: _IOR(229, 0, u32); the kernel reads the number of the descriptor to join.
 const DEV_IOC_CLONE: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<u32>(229, 0);
 
+/// struct fuse_backing_map.
+#[repr(C)]
+struct BackingMap {
+    fd: i32,
+    flags: u32,
+    padding: u64,
+}
+
+/// FUSE_DEV_IOC_BACKING_OPEN: _IOW(229, 1, struct fuse_backing_map); the result is the new number.
+const DEV_IOC_BACKING_OPEN: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<BackingMap>(229, 1);
+/// FUSE_DEV_IOC_BACKING_CLOSE: _IOW(229, 2, u32).
+const DEV_IOC_BACKING_CLOSE: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<u32>(229, 2);
+
+/// [`Device::register_backing`]'s call: unlike rustix' own patterns it gives the ioctl's result.
+struct RegisterBacking(BackingMap);
+
+// SAFETY: the opcode reads one `struct fuse_backing_map`, which `as_ptr` points to while `self` lives, and writes no
+// memory.
+unsafe impl rustix::ioctl::Ioctl for RegisterBacking {
+    type Output = i32;
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> rustix::ioctl::Opcode {
+        DEV_IOC_BACKING_OPEN
+    }
+
+    fn as_ptr(&mut self) -> *mut std::ffi::c_void {
+        (&raw mut self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(
+        out: rustix::ioctl::IoctlOutput,
+        _: *mut std::ffi::c_void,
+    ) -> rustix::io::Result<i32> {
+        Ok(out)
+    }
+}
+
 /// One open description of the FUSE device; after a mount, one end of its connection.
 #[derive(Debug)]
 pub struct Device {
@@ -75,6 +113,25 @@ impl Device {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         rustix::event::poll(&mut polled, Some(&now)).named("poll(/dev/fuse)")?;
         Ok(polled[0].revents().intersects(PollFlags::IN | PollFlags::ERR | PollFlags::HUP))
+    }
+
+    /// Gives the kernel a regular file for opens to name by the number returned (FUSE_PASSTHROUGH). The file is then
+    /// read and written with this thread's credentials. EPERM: needs CAP_SYS_ADMIN in the initial user namespace;
+    /// ELOOP: the file lies on a stacked filesystem.
+    pub fn register_backing(&self, file: BorrowedFd<'_>) -> Result<i32> {
+        let map = BackingMap { fd: file.as_raw_fd(), flags: 0, padding: 0 };
+        // SAFETY: see `RegisterBacking`; `file` is open during the call.
+        unsafe { rustix::ioctl::ioctl(&self.fd, RegisterBacking(map)) }
+            .named("ioctl(FUSE_DEV_IOC_BACKING_OPEN)")
+    }
+
+    /// Takes a file back that was given with [`Device::register_backing`]; what is open stays so.
+    pub fn release_backing(&self, id: i32) -> Result<()> {
+        let id = id.unsigned_abs();
+        // SAFETY: the opcode reads one u32, which is the type given here.
+        let release = unsafe { rustix::ioctl::Setter::<DEV_IOC_BACKING_CLOSE, u32>::new(id) };
+        // SAFETY: `release` pairs the opcode with its type; the call reads that u32 and touches no other memory.
+        unsafe { rustix::ioctl::ioctl(&self.fd, release) }.named("ioctl(FUSE_DEV_IOC_BACKING_CLOSE)")
     }
 
     /// The number to write into mount options (`fd=N`); means something in this process only.

@@ -10,6 +10,9 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Errno, Named, Result, SysError};
 
+/// open(2)'s O_DIRECT, whose number differs between processors.
+pub const O_DIRECT: u32 = rustix::fs::OFlags::DIRECT.bits();
+
 /// pread(2) until `buf` is full or the file ends.
 pub fn read_at(file: &File, buf: &mut [u8], offset: u64) -> Result<usize> {
     let mut done = 0;

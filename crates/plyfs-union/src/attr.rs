@@ -74,6 +74,8 @@ pub struct Attr {
     pub ctime: Time,
     /// Birth, where the filesystem tells.
     pub btime: Option<Time>,
+    /// Nothing changes these attributes but calls of the engine: they may be kept until one does.
+    pub lasts: bool,
 }
 
 /// A node found or made; its lookup count was raised by one ([`crate::Union::forget`] lowers it).
@@ -83,6 +85,19 @@ pub struct Entry {
     pub ino: Ino,
     /// Its attributes.
     pub attr: Attr,
+}
+
+/// An open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The handle.
+    pub fh: Fh,
+    /// The kernel reads and writes by itself through the backing file of this number.
+    pub backing: Option<i32>,
+    /// What the kernel is to think of the pages that it has of the file.
+    pub pages: crate::passthrough::Pages,
+    /// Attributes of the file that were given with [`Attr::lasts`] no longer last.
+    pub forget_attr: bool,
 }
 
 /// A time to set.
@@ -120,7 +135,7 @@ pub struct NewNode {
     pub rdev: (u32, u32),
 }
 
-/// How to open: the meaning of open(2)'s flags that reach a filesystem. `raw` is what the caller gave.
+/// How to open: the meaning of open(2)'s flags that reach a filesystem, and of who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenHow {
     /// Reading allowed.
@@ -129,8 +144,10 @@ pub struct OpenHow {
     pub write: bool,
     /// O_TRUNC.
     pub truncate: bool,
-    /// The caller's flags, for `O_EXCL` and the like.
-    pub raw: i32,
+    /// O_DIRECT.
+    pub direct: bool,
+    /// The caller may write without clearing set-user-id bits (CAP_FSETID).
+    pub keeps_set_ids: bool,
     /// FUSE_OPEN_KILL_SUIDGID with O_TRUNC.
     pub kill_suidgid: bool,
 }

@@ -42,8 +42,14 @@ impl Union {
             return Ok(());
         }
         let _only_one = other.copyup.lock();
+        if node.successor().is_some() {
+            return Err(Error::Stale);
+        }
         // From one writable branch to another: nobody may write what is being copied.
         let from_writable = self.stack.writable(other.state.read().home.branch);
+        if from_writable && other.door.lock().has_writers() {
+            return Err(Refusal::CrossesBranches.into());
+        }
         let _alone = from_writable.then(|| other.io.write());
         for _ in 0..TRIES {
             let home = other.state.read().home.clone();

@@ -1,7 +1,8 @@
 //! Open files.
 //!
-//! A file handle has one descriptor. After a copy-up its next use opens the copy: a descriptor opened before sees
-//! what is written after it (aufs.5; overlayfs does not).
+//! A file handle has one descriptor at most. After a copy-up its next use opens the copy: a descriptor opened before
+//! sees what is written after it (aufs.5; overlayfs does not). With passthrough the kernel itself reads on in the file
+//! below, as with overlayfs (`ops/leave.rs`).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -49,7 +50,10 @@ pub(crate) struct FileHandle {
     pub(crate) node: Arc<Node>,
     pub(crate) read: bool,
     pub(crate) write: bool,
-    pub(crate) backing: RwLock<Backing>,
+    /// `None` until first used: where the kernel reads and writes by itself, the server may never need one.
+    pub(crate) backing: RwLock<Option<Backing>>,
+    /// The kernel may map the file for writing by this handle.
+    pub(crate) maps: bool,
 }
 
 /// The branch's file behind a handle.

@@ -3,14 +3,14 @@
 //! A node knows its names (links), not its path, and holds no descriptor: `anchor.rs` finds its objects on the
 //! branches. A node stays in the table while the kernel or a child node or an open handle refers to it.
 //!
-//! Lock order, outermost first: `Union::renames` (directories changing parents), a file's `copyup`, its `io`,
-//! `Union::modes`, directories' `index` (ancestor before descendant, else by number), then the short ones, never two at once:
+//! Lock order, outermost first: `Union::renames` (directories changing parents), a file's `copyup`, its `door`, its
+//! `io`, `Union::modes`, directories' `index` (ancestor before descendant, else by number), then the short ones, never two at once:
 //! `links`, `at`, a file's `state`, the table's shards. The hard-link keys come before the shards.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use plyfs_sys::{Kind, Leaf, Obj};
@@ -21,6 +21,7 @@ use crate::attr::Ino;
 use crate::error::{Error, Result};
 use crate::ids::RealId;
 use crate::index::Index;
+use crate::passthrough::Door;
 use crate::resolve::BranchIdx;
 
 /// One object of the union.
@@ -98,6 +99,12 @@ pub(crate) struct OtherBody {
     /// Shared while data is written; alone while a file is copied from one writable branch to another.
     pub(crate) io: RwLock<()>,
     pub(crate) state: RwLock<OtherState>,
+    /// How it is open.
+    pub(crate) door: Mutex<Door>,
+    /// Descriptors through which the kernel may map and change the file by itself: attributes don't last then.
+    pub(crate) mappers: AtomicU32,
+    /// The node that took over (`ops/leave.rs`), with one reference.
+    successor: OnceLock<Arc<Node>>,
 }
 
 /// Where a non-directory is now.
@@ -145,7 +152,14 @@ impl Node {
 
     /// A new non-directory with one reference.
     pub(crate) fn other(ino: Ino, kind: Kind, number: u64, state: OtherState, link: Option<Link>) -> Node {
-        let body = OtherBody { copyup: Mutex::new(()), io: RwLock::new(()), state: RwLock::new(state) };
+        let body = OtherBody {
+            copyup: Mutex::new(()),
+            io: RwLock::new(()),
+            state: RwLock::new(state),
+            door: Mutex::default(),
+            mappers: AtomicU32::new(0),
+            successor: OnceLock::new(),
+        };
         Node::new(ino, kind, number, link, Body::Other(body))
     }
 
@@ -210,6 +224,22 @@ impl Node {
         let before = links.len();
         links.retain(|l| !(l.parent.ino == parent.ino && l.name == *name));
         links.len() < before
+    }
+
+    /// The node that took over, if this one was left behind.
+    pub(crate) fn successor(&self) -> Option<&Arc<Node>> {
+        match &self.body {
+            Body::Dir(_) => None,
+            Body::Other(other) => other.successor.get(),
+        }
+    }
+
+    /// Leaves this node behind for `next`, whose one reference it takes.
+    pub(crate) fn succeed(&self, next: Arc<Node>) {
+        if let Body::Other(other) = &self.body {
+            // Under the file's `copyup` there is only one.
+            other.successor.get_or_init(|| next);
+        }
     }
 
     /// One more reference; only for who holds one already (or the table's lock).
@@ -278,6 +308,9 @@ impl Nodes {
             for link in links {
                 self.put_one(&link.parent, 1, &mut gone);
             }
+            if let Some(next) = node.successor() {
+                self.put_one(next, 1, &mut gone);
+            }
         }
     }
 
@@ -310,6 +343,14 @@ impl Nodes {
     /// From now on, names of the file `key` are this node.
     pub(crate) fn set_key(&self, key: RealId, node: &Node) {
         self.keys.lock().insert(key, node.ino);
+    }
+
+    /// Names of the file `key` that were `old` are `new`.
+    pub(crate) fn replace_key(&self, key: RealId, old: &Node, new: &Node) {
+        let mut keys = self.keys.lock();
+        if let Some(ino) = keys.get_mut(&key).filter(|ino| **ino == old.ino) {
+            *ino = new.ino;
+        }
     }
 
     /// Puts a new hard-linked node into the table, unless somebody was faster: then theirs, with one reference more.

@@ -3,6 +3,7 @@
 mod create;
 mod getattr;
 mod io;
+mod leave;
 mod link;
 mod lookup;
 mod open;

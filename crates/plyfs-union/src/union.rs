@@ -5,6 +5,7 @@
 //! look to tell; parents and files are brought up before it is taken, and everything is looked at again under it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::{Mutex, RwLockReadGuard, RwLockWriteGuard};
 use plyfs_sys::{Dir, Stat};
@@ -19,6 +20,7 @@ use crate::index::Index;
 use crate::look;
 use crate::names::Name;
 use crate::nodes::{DirAt, DirState, HomeBy, Node, Nodes, Place, Places, Spot};
+use crate::passthrough::{Backings, Passthrough};
 use crate::perms::Override;
 use crate::plink::Plinks;
 use crate::policy;
@@ -43,6 +45,7 @@ pub struct Union {
     /// Held while a directory's mode is widened for internal work.
     pub(crate) modes: Mutex<()>,
     pub(crate) files: Handles<FileHandle>,
+    pub(crate) passthrough: Passthrough,
     pub(crate) strict: bool,
     pub(crate) volatile: bool,
     pub(crate) noplink: bool,
@@ -87,6 +90,7 @@ impl Union {
             renames: Mutex::new(()),
             modes: Mutex::new(()),
             files: Handles::default(),
+            passthrough: Passthrough::default(),
             strict: spec.strict,
             volatile: spec.volatile,
             noplink: spec.noplink,
@@ -108,8 +112,28 @@ impl Union {
         self.stack.branches.iter().enumerate().map(info).collect()
     }
 
+    /// From now on the kernel may be given files to read and write by itself.
+    pub fn connect(&self, table: Arc<dyn Backings>) {
+        self.passthrough.connect(table);
+    }
+
+    /// Does the kernel read and write files by itself, as far as is known?
+    pub fn has_passthrough(&self) -> bool {
+        self.passthrough.is_on()
+    }
+
+    /// Lets go of what is only kept to be quicker next time: for when nothing was asked for a while.
+    pub fn let_go(&self) {
+        self.passthrough.cool_all();
+    }
+
+    /// What `ino` stands for: the node itself, or the one that took over.
     pub(crate) fn node(&self, ino: Ino) -> Result<Arc<Node>> {
-        self.nodes.get(ino)
+        let mut node = self.nodes.get(ino)?;
+        while let Some(next) = node.successor() {
+            node = next.clone();
+        }
+        Ok(node)
     }
 
     pub(crate) fn name(&self, name: &std::ffi::OsStr) -> Result<Name> {
@@ -178,6 +202,7 @@ impl Union {
             mtime: stat.mtime,
             ctime: stat.ctime,
             btime: stat.btime,
+            lasts: node.as_other().is_ok_and(|other| other.mappers.load(Relaxed) == 0) || node.kind.is_dir(),
         })
     }
 
@@ -185,7 +210,7 @@ impl Union {
     fn link_count(&self, node: &Node, stat: &Stat) -> Result<u32> {
         if node.kind.is_dir() {
             let dir = node.as_dir()?;
-            if dir.at.read().len() < 2 && !dir.redirected.load(std::sync::atomic::Ordering::Relaxed) {
+            if dir.at.read().len() < 2 && !dir.redirected.load(Relaxed) {
                 return Ok(if dir.gone.read().is_some() { 0 } else { stat.nlink });
             }
             let state = self.listed(node)?;

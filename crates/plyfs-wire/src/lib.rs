@@ -24,6 +24,7 @@
 //! bytes: [`messages`]; bytes to typed requests: [`request`] (pure); typed answers to bytes: [`reply`], [`dirents`];
 //! what a file system implements: [`Filesystem`]; the loops: [`session`]; mount(2), fusermount3: [`mount()`].
 
+mod backing;
 pub mod dirents;
 mod dispatch;
 pub mod filesystem;
@@ -37,6 +38,7 @@ pub mod request;
 pub mod session;
 mod workers;
 
+pub use backing::Backings;
 pub use dirents::Dirents;
 pub use filesystem::{Answer, Filesystem, RequestContext};
 pub use init::{Agreed, Readdirplus};

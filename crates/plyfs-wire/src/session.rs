@@ -10,9 +10,11 @@ use plyfs_sys::dev::Device;
 use plyfs_sys::{Errno, SysError};
 use tracing::{debug, error, warn};
 
+use crate::backing::Backings;
 use crate::dispatch::dispatch;
 use crate::filesystem::{Answer, Filesystem};
 use crate::init::{Agreed, Readdirplus, Verdict, Wishes, negotiate};
+use crate::messages::flags::InitFlags;
 use crate::messages::{HEADROOM, opcode};
 use crate::notify::Notifier;
 use crate::reply::{self, Reply};
@@ -114,6 +116,12 @@ impl<F: Filesystem> Session<F> {
     /// For telling the kernel of changes, from threads that answer no request.
     pub fn notifier(&self) -> Notifier {
         Notifier::new(Arc::clone(&self.shared.device))
+    }
+
+    /// For giving the kernel files to read and write by itself, if that was agreed.
+    pub fn backings(&self) -> Option<Backings> {
+        let agreed = self.shared.agreed.flags.contains(InitFlags::PASSTHROUGH);
+        agreed.then(|| Backings::new(Arc::clone(&self.shared.device)))
     }
 
     /// Serves on this thread and as many more as the load wants, until the connection ends.

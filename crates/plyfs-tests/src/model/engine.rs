@@ -25,7 +25,8 @@ pub fn read_write() -> OpenHow {
         read: true,
         write: true,
         truncate: false,
-        raw: rustix::fs::OFlags::RDWR.bits() as i32,
+        direct: false,
+        keeps_set_ids: true,
         kill_suidgid: false,
     }
 }
@@ -108,8 +109,8 @@ impl<'a> Walk<'a> {
             Op::Create(place, perm) => {
                 let dir = self.absent(place)?;
                 let how = read_write();
-                let (entry, fh) = union.create(&me, dir, &last(place), *perm, how).map_err(errno)?;
-                union.release(fh);
+                let (entry, opened) = union.create(&me, dir, &last(place), *perm, how).map_err(errno)?;
+                union.release(opened.fh);
                 self.chmod(entry.ino, *perm)?;
                 self.taken.push(entry.ino);
             }
@@ -134,7 +135,7 @@ impl<'a> Walk<'a> {
             Op::Write(place, at, byte, length) => {
                 let data = vec![*byte; usize::from(*length)];
                 let entry = self.file(place, Errno::NXIO)?;
-                let fh = union.open_file(entry.ino, read_write()).map_err(errno)?;
+                let fh = union.open_file(entry.ino, read_write()).map_err(errno)?.fh;
                 let wrote = union.write(fh, u64::from(*at), &data, false).map_err(errno);
                 union.release(fh);
                 assert_eq!(wrote?, data.len(), "a short write");
@@ -298,8 +299,8 @@ fn visit(walk: &mut Walk<'_>, ino: Ino, attr: Attr, path: PathBuf, seen: &mut Se
 /// # Errors
 /// The engine's.
 pub fn read(union: &Union, ino: Ino, size: u64) -> Result<Vec<u8>, plyfs_union::Error> {
-    let how = OpenHow { write: false, raw: 0, ..read_write() };
-    let fh = union.open_file(ino, how)?;
+    let how = OpenHow { write: false, ..read_write() };
+    let fh = union.open_file(ino, how)?.fh;
     // One byte more than stated: a file longer than its attributes say shows.
     let mut data = vec![0; usize::try_from(size).unwrap() + 1];
     let got = union.read(fh, 0, &mut data);

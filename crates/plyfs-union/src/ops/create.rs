@@ -11,7 +11,7 @@ use plyfs_sys::cred::ActAs;
 use plyfs_sys::{Dev, Dir, Kind, Leaf, Obj, Stat};
 
 use crate::act::{self, Target};
-use crate::attr::{Caller, Entry, Fh, Ino, NewNode, OpenHow};
+use crate::attr::{Caller, Entry, Ino, NewNode, OpenHow, Opened};
 use crate::branch::Branch;
 use crate::copyup::discard;
 use crate::error::{Error, Refusal, Result};
@@ -34,6 +34,7 @@ type Maker<'a> = &'a dyn Fn(&Branch, &Dir, &Leaf) -> Result<Option<File>>;
 pub(crate) struct Made {
     pub(crate) node: Arc<Node>,
     pub(crate) file: Option<File>,
+    pub(crate) stat: Stat,
 }
 
 impl Union {
@@ -80,17 +81,17 @@ impl Union {
         name: &OsStr,
         perm: u32,
         how: OpenHow,
-    ) -> Result<(Entry, Fh)> {
+    ) -> Result<(Entry, Opened)> {
         let made = self.make(who, parent, name, Kind::File, perm, Dev::default(), &|branch, dir, leaf| {
             dir.create(leaf, self.disk_perm(perm, Kind::File)).map(Some).map_err(|e| branch.blame(e))
         })?;
         let entry = self.entry_of(&made.node)?;
         let file = Arc::new(made.file.ok_or(Error::BadHandle)?);
-        Ok((entry, self.open_made(made.node, file, how)?))
+        self.open_made(made.node, entry, (file, made.stat), how)
     }
 
     /// open(2) with O_TMPFILE: no name, until link(2) gives one.
-    pub fn tmpfile(&self, who: &Caller, parent: Ino, perm: u32, how: OpenHow) -> Result<(Entry, Fh)> {
+    pub fn tmpfile(&self, who: &Caller, parent: Ino, perm: u32, how: OpenHow) -> Result<(Entry, Opened)> {
         let parent = self.node(parent)?;
         let places = parent.as_dir()?.at.read().clone();
         let branch = policy::for_new(&self.usable(&[&parent]), &places, &[])?;
@@ -108,15 +109,24 @@ impl Union {
         let number = ids::number(&self.stack, identity);
         let node = self.nodes.insert(Node::other(self.nodes.fresh(), Kind::File, number, state, None));
         let entry = self.entry_of(&node)?;
-        Ok((entry, self.open_made(node, file, how)?))
+        self.open_made(node, entry, (file, stat), how)
     }
 
-    fn open_made(&self, node: Arc<Node>, file: Arc<File>, how: OpenHow) -> Result<Fh> {
+    fn open_made(
+        &self,
+        node: Arc<Node>,
+        mut entry: Entry,
+        (file, stat): (Arc<File>, Stat),
+        how: OpenHow,
+    ) -> Result<(Entry, Opened)> {
         let mut state = node.as_other()?.state.write();
         state.opened = Arc::downgrade(&file);
         let backing = Backing { file, generation: state.generation, writable: true };
         drop(state);
-        Ok(self.new_handle(node, how, backing))
+        let opened = self.enter(&node, how, Some((backing, stat)));
+        let opened = opened.inspect_err(|_| self.nodes.put(&node, 1))?;
+        entry.attr.lasts &= !opened.forget_attr;
+        Ok((entry, opened))
     }
 
     /// The answer for a node that was just made; gives its reference back on failure.
@@ -160,7 +170,7 @@ impl Union {
             let target = Target { dir, name: name.leaf().clone(), lower: None };
             act::run(self, branch, &plan, &target, &target).inspect_err(|_| self.nodes.put(&node, 1))?;
             listing.change(name.leaf(), branch.index, |seen| seen.whiteout = false);
-            return Ok(Made { node, file });
+            return Ok(Made { node, file, stat });
         }
         Err(Error::Stale)
     }

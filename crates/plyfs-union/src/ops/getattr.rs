@@ -11,7 +11,8 @@ impl Union {
     pub fn getattr(&self, ino: Ino, _fh: Option<Fh>) -> Result<Attr> {
         let node = self.node(ino)?;
         let (spot, stat) = self.spot(&node)?;
-        self.attr(&node, &spot, &stat)
+        let attr = self.attr(&node, &spot, &stat)?;
+        Ok(Attr { lasts: attr.lasts && !self.is_left(ino), ..attr })
     }
 
     /// The text of a symlink.

@@ -2,56 +2,201 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::RwLock;
 use std::os::fd::AsFd;
 
-use plyfs_sys::{Access, Errno, Kind, Obj};
+use plyfs_sys::{Access, Errno, Kind, Obj, Stat};
 
-use crate::attr::{Fh, Ino, OpenHow};
+use crate::attr::{Fh, Ino, OpenHow, Opened};
 use crate::error::{Error, Refusal, Result};
 use crate::handles::{Backing, FileHandle};
 use crate::ids::RealId;
-use crate::nodes::{HomeBy, Node};
+use crate::nodes::{Home, HomeBy, Node};
 use crate::ops::setattr::kill_set_ids;
+use crate::passthrough::{Door, Mode, Pages, Pass};
 use crate::policy;
 use crate::union::{TRIES, Union};
+
+/// S_ISUID and S_ISGID.
+const SET_IDS: u32 = 0o6000;
+/// Smaller files from below are served: a page cache of their own costs little, a request to read them no more than
+/// to give them to the kernel. Bytes.
+const BIG: u64 = 64 << 10;
 
 impl Union {
     /// Opens a regular file. For writing only a writable branch must be in reach: the copy comes with the first
     /// write (aufs.5), and O_TRUNC copies nothing.
-    pub fn open_file(&self, ino: Ino, how: OpenHow) -> Result<Fh> {
-        let node = self.node(ino)?;
+    ///
+    /// ESTALE: the name has another node by now; look it up again and open that.
+    pub fn open_file(&self, ino: Ino, how: OpenHow) -> Result<Opened> {
+        let node = self.nodes.get(ino)?;
         if node.kind != Kind::File {
             return Err(if node.kind.is_dir() { Refusal::IsADirectory } else { Refusal::Invalid }.into());
+        }
+        if node.successor().is_some() {
+            return Err(Error::Stale);
         }
         if how.write {
             self.check_writable(&node)?;
         }
         if how.truncate && how.write {
             self.copy_up(&node, Some(0))?;
-            let backing = self.open_backing(&node, true)?;
+            let (backing, _) = self.open_backing(&node, true)?;
             plyfs_sys::file::truncate(&backing.file, 0)?;
             if how.kill_suidgid {
                 let obj = Obj::Fd(backing.file.as_fd());
                 kill_set_ids(obj, &obj.stat()?)?;
             }
         }
-        let backing = self.open_backing(&node, how.write)?;
-        Ok(self.new_handle(node, how, backing))
+        self.enter(&node, how, None)
     }
 
-    pub(crate) fn new_handle(&self, node: Arc<Node>, how: OpenHow, backing: Backing) -> Fh {
+    /// Opens through the file's door. `made`: the file is new, open already, and has these attributes.
+    pub(crate) fn enter(
+        &self,
+        node: &Arc<Node>,
+        how: OpenHow,
+        made: Option<(Backing, Stat)>,
+    ) -> Result<Opened> {
+        if let Some(opened) = self.try_enter(node, how, made)? {
+            return Ok(opened);
+        }
+        // Others read or write by the kernel itself, and this one must not join them.
+        self.leave_behind(node)?;
+        Err(Error::Stale)
+    }
+
+    fn try_enter(
+        &self,
+        node: &Arc<Node>,
+        how: OpenHow,
+        made: Option<(Backing, Stat)>,
+    ) -> Result<Option<Opened>> {
+        let other = node.as_other()?;
+        let mut door = other.door.lock();
+        let home = other.state.read().home.clone();
+        let door = &mut *door;
+        let opened = match &mut door.mode {
+            Mode::Passing { pass, opens, writers } if pass.serves(home.real, how) => {
+                *opens += 1;
+                *writers += u32::from(how.write);
+                let id = pass.id;
+                self.new_handle(node, how, None, Some(id), Pages::Hold)
+            }
+            Mode::Passing { .. } => return Ok(None),
+            Mode::Served { opens } => {
+                let (backing, _) = self.open_backing(node, how.write)?;
+                *opens += 1;
+                self.new_handle(node, how, Some(backing), None, door.pages)
+            }
+            Mode::Closed => self.enter_first(node, door, &home, how, made)?,
+        };
+        Ok(Some(opened))
+    }
+
+    /// Nobody has the file open: how is it to be?
+    fn enter_first(
+        &self,
+        node: &Arc<Node>,
+        door: &mut Door,
+        home: &Home,
+        how: OpenHow,
+        made: Option<(Backing, Stat)>,
+    ) -> Result<Opened> {
+        let wish = self.passthrough.is_fit(home.branch) && !how.direct;
+        let hot = door.hot.take().filter(|hot| wish && made.is_none() && hot.serves(home.real, how));
+        if let Some(pass) = hot {
+            return Ok(self.enter_passing(node, door, how, pass, None));
+        }
+        let (backing, stat) = match made {
+            Some(made) => made,
+            None => self.open_backing(node, how.write)?,
+        };
+        if wish && self.may_pass(home, &stat, how) {
+            let branch = self.stack.branch(home.branch);
+            let writable = branch.writable && stat.perm & SET_IDS == 0;
+            let kills = how.write && !how.keeps_set_ids;
+            if let Some(pass) = self.passthrough.register(branch, &backing.file, home.real, writable, kills) {
+                return Ok(self.enter_passing(node, door, how, pass, Some(backing)));
+            }
+        }
+        door.mode = Mode::Served { opens: 1 };
+        let pages = door.pages;
+        if pages == Pages::Drop {
+            door.pages = Pages::Hold;
+        }
+        Ok(self.new_handle(node, how, Some(backing), None, pages))
+    }
+
+    fn enter_passing(
+        &self,
+        node: &Arc<Node>,
+        door: &mut Door,
+        how: OpenHow,
+        pass: Arc<Pass>,
+        backing: Option<Backing>,
+    ) -> Opened {
+        if how.write && door.pages == Pages::Hold {
+            door.pages = Pages::Drop;
+        }
+        let id = pass.id;
+        door.mode = Mode::Passing { pass, opens: 1, writers: how.write.into() };
+        self.new_handle(node, how, backing, Some(id), Pages::Hold)
+    }
+
+    /// May the kernel have the file, as far as its meaning is concerned? Writers only where they write in place and
+    /// have no set-id bits to clear. From below, where a copy may take the file's place while it is open, only big
+    /// ones, since readers then stay with what is below (`ops/leave.rs`); and none where AUFS's answers are wanted.
+    fn may_pass(&self, home: &Home, stat: &Stat, how: OpenHow) -> bool {
+        if self.stack.writable(home.branch) {
+            return !how.write || stat.perm & SET_IDS == 0;
+        }
+        let may_rise = (0..home.branch).any(|branch| self.stack.writable(branch));
+        !how.write && (!may_rise || (stat.size >= BIG && !self.strict))
+    }
+
+    fn new_handle(
+        &self,
+        node: &Arc<Node>,
+        how: OpenHow,
+        backing: Option<Backing>,
+        passing: Option<i32>,
+        pages: Pages,
+    ) -> Opened {
         node.refer();
-        let handle = FileHandle { node, read: how.read, write: how.write, backing: RwLock::new(backing) };
-        self.files.insert(handle)
+        let maps = passing.is_some() && how.read && how.write;
+        if maps && let Ok(other) = node.as_other() {
+            other.mappers.fetch_add(1, Relaxed);
+        }
+        let handle = FileHandle {
+            node: node.clone(),
+            read: how.read,
+            write: how.write,
+            backing: RwLock::new(backing),
+            maps,
+        };
+        Opened { fh: self.files.insert(handle), backing: passing, pages, forget_attr: maps }
     }
 
     /// Closes a file.
     pub fn release(&self, fh: Fh) {
-        if let Some(handle) = self.files.remove(fh) {
-            self.nodes.put(&handle.node, 1);
+        let Some(handle) = self.files.remove(fh) else { return };
+        if let Ok(other) = handle.node.as_other() {
+            if handle.maps {
+                other.mappers.fetch_sub(1, Relaxed);
+            }
+            let mut door = other.door.lock();
+            let stays_hot = door.close(handle.write);
+            if stays_hot && matches!(other.state.read().home.by, HomeBy::Held(_)) {
+                door.hot = None;
+            } else if stays_hot {
+                drop(door);
+                self.passthrough.keep_hot(&handle.node);
+            }
         }
+        self.nodes.put(&handle.node, 1);
     }
 
     fn check_writable(&self, node: &Arc<Node>) -> Result<()> {
@@ -69,7 +214,7 @@ impl Union {
     }
 
     /// Opens the file where it is now.
-    pub(crate) fn open_backing(&self, node: &Arc<Node>, write: bool) -> Result<Backing> {
+    pub(crate) fn open_backing(&self, node: &Arc<Node>, write: bool) -> Result<(Backing, Stat)> {
         let other = node.as_other()?;
         for _ in 0..TRIES {
             let generation = other.state.read().generation;
@@ -88,7 +233,7 @@ impl Union {
             // It was opened by a name, which may have become another file's since.
             if state.generation == generation && RealId::of(&stat) == state.home.real {
                 state.opened = Arc::downgrade(&file);
-                return Ok(Backing { file, generation, writable });
+                return Ok((Backing { file, generation, writable }, stat));
             }
         }
         Err(Error::Stale)
@@ -96,19 +241,20 @@ impl Union {
 
     /// The descriptor to use now: a newer one if the file was copied up since, or is to be written for the first time.
     pub(crate) fn backing(&self, handle: &FileHandle, write: bool) -> Result<Backing> {
-        let current = |backing: &Backing| -> Result<bool> {
-            let generation = handle.node.as_other()?.state.read().generation;
-            Ok(backing.generation == generation && (!write || backing.writable))
+        let other = handle.node.as_other()?;
+        let current = |backing: &Backing| {
+            backing.generation == other.state.read().generation && (!write || backing.writable)
         };
-        let backing = handle.backing.read().clone();
-        if current(&backing)? {
+        if let Some(backing) = handle.backing.read().clone().filter(|backing| current(backing)) {
             return Ok(backing);
         }
         let mut slot = handle.backing.write();
-        if !current(&slot)? {
-            *slot = self.open_backing(&handle.node, handle.write)?;
+        if let Some(backing) = slot.clone().filter(|backing| current(backing)) {
+            return Ok(backing);
         }
-        Ok(slot.clone())
+        let (backing, _) = self.open_backing(&handle.node, handle.write)?;
+        *slot = Some(backing.clone());
+        Ok(backing)
     }
 
     /// A descriptor that keeps a file reachable when its last name goes: an open one if there is one.

@@ -10,6 +10,7 @@ use crate::attr::Ino;
 use crate::error::{Error, Refusal, Result};
 use crate::index::{Index, take};
 use crate::nodes::{HomeBy, Node};
+use crate::passthrough;
 use crate::plan::{self, Side, Step};
 use crate::policy;
 use crate::resolve::{BranchIdx, Resolved, Seen, on};
@@ -210,6 +211,8 @@ impl Union {
         let (spot, stat) = self.spot(node)?;
         if self.attr(node, &spot, &stat)?.nlink == 0 {
             self.nodes.forget_key(node);
+            // The kernel must not keep a file that nobody can open any more.
+            passthrough::cool(node);
         }
         Ok(())
     }

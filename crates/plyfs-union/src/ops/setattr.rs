@@ -36,8 +36,14 @@ impl Union {
         if change.atime.is_some() || change.mtime.is_some() {
             spot.obj().set_times(new(change.atime), new(change.mtime)).map_err(|e| branch.blame(e))?;
         }
+        if change.perm.is_some_and(|perm| perm & (SET_UID | SET_GID) != 0)
+            && let Ok(other) = node.as_other()
+        {
+            other.door.lock().shut_writers_out();
+        }
         let (spot, stat) = self.spot(&node)?;
-        self.attr(&node, &spot, &stat)
+        let attr = self.attr(&node, &spot, &stat)?;
+        Ok(Attr { lasts: attr.lasts && !self.is_left(ino), ..attr })
     }
 
     /// Brings a node to a writable branch; of a file that is about to be cut, only `size` bytes.
@@ -67,7 +73,7 @@ impl Union {
         let _io = node.as_other()?.io.read();
         let backing = match handle {
             Some(handle) => self.backing(&handle, true)?,
-            None => self.open_backing(node, true)?,
+            None => self.open_backing(node, true)?.0,
         };
         Ok(plyfs_sys::file::truncate(&backing.file, size)?)
     }

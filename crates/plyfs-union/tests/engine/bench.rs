@@ -23,8 +23,14 @@ pub(crate) const UP_LOW: &[(&str, Perm)] = &[("up", RW), ("low", RO)];
 /// Both writable.
 pub(crate) const BOTH_RW: &[(&str, Perm)] = &[("up", RW), ("low", RW)];
 
-pub(crate) const READ: OpenHow =
-    OpenHow { read: true, write: false, truncate: false, raw: 0, kill_suidgid: false };
+pub(crate) const READ: OpenHow = OpenHow {
+    read: true,
+    write: false,
+    truncate: false,
+    direct: false,
+    keeps_set_ids: true,
+    kill_suidgid: false,
+};
 pub(crate) const READ_WRITE: OpenHow = OpenHow { write: true, ..READ };
 
 /// A plain file as mknod makes it.
@@ -176,7 +182,7 @@ impl Tree {
     }
 
     pub(crate) fn read_ino(&self, ino: Ino) -> String {
-        let file = self.open_file(ino, READ).unwrap();
+        let file = self.open_file(ino, READ).unwrap().fh;
         let text = self.read_open(file);
         self.release(file);
         text
@@ -194,7 +200,7 @@ impl Tree {
 
     /// Writes `text` at the start.
     pub(crate) fn put(&self, ino: Ino, text: &str) {
-        let file = self.open_file(ino, READ_WRITE).unwrap();
+        let file = self.open_file(ino, READ_WRITE).unwrap().fh;
         self.write(file, 0, text.as_bytes(), false).unwrap();
         self.release(file);
     }

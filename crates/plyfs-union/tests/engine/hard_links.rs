@@ -29,7 +29,7 @@ fn a_write_by_the_other_name_reaches_it_after_one_was_unlinked_while_open() {
     let branches = pair();
     let tree = branches.open(UP_LOW);
     let a = tree.ino("a");
-    let file = tree.open_file(a, READ).unwrap();
+    let file = tree.open_file(a, READ).unwrap().fh;
     tree.rm("a").unwrap();
     let b = tree.ino("b");
     assert_eq!(a, b);
@@ -45,7 +45,7 @@ fn a_write_by_the_other_name_reaches_it_after_one_was_unlinked_while_open() {
 fn a_write_by_the_descriptor_of_an_unlinked_name_reaches_the_other() {
     let branches = pair();
     let tree = branches.open(UP_LOW);
-    let file = tree.open_file(tree.ino("a"), READ_WRITE).unwrap();
+    let file = tree.open_file(tree.ino("a"), READ_WRITE).unwrap().fh;
     tree.rm("a").unwrap();
     tree.write(file, 0, b"NEW", false).unwrap();
     alone(&tree, "b", "NEW");
@@ -60,7 +60,7 @@ fn a_write_by_the_descriptor_of_an_unlinked_name_reaches_the_other() {
 fn the_other_name_can_be_renamed_after_one_was_unlinked_while_open() {
     let branches = pair();
     let tree = branches.open(UP_LOW);
-    let file = tree.open_file(tree.ino("a"), READ_WRITE).unwrap();
+    let file = tree.open_file(tree.ino("a"), READ_WRITE).unwrap().fh;
     tree.rm("a").unwrap();
     tree.write(file, 0, b"NEW", false).unwrap();
     tree.mv("b", "c").unwrap();

@@ -30,7 +30,7 @@ const BLOCKS: u64 = 2048;
 
 /// Counts the blocks that hold a write of `text`.
 fn written(tree: &Tree, ino: Ino, count: u64) -> u64 {
-    let file = tree.open_file(ino, READ).unwrap();
+    let file = tree.open_file(ino, READ).unwrap().fh;
     let mut buf = [0_u8; 8];
     let found = (0..count).filter(|at| {
         tree.read(file, at * BLOCK, &mut buf).unwrap();
@@ -50,7 +50,7 @@ fn write_while_renaming() {
     let tree = branches.open(BOTH_RW);
     let a = tree.ino("a");
     tree.at("x");
-    let file = tree.open_file(a, READ_WRITE).unwrap();
+    let file = tree.open_file(a, READ_WRITE).unwrap().fh;
     let (under_way, renamed) = (Barrier::new(2), AtomicBool::new(false));
     let count = thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -141,7 +141,7 @@ fn two_hard_linked_names_copied_up_at_once_are_one_copy() {
     let work = |prefix: &str, offset: u64| {
         for at in 0..PAIRS {
             barrier.wait();
-            let file = tree.open_file(tree.ino(&format!("{prefix}{at}")), READ_WRITE).unwrap();
+            let file = tree.open_file(tree.ino(&format!("{prefix}{at}")), READ_WRITE).unwrap().fh;
             tree.write(file, offset, b"NEW", false).unwrap();
             tree.release(file);
         }
@@ -216,7 +216,9 @@ fn fstat_of_an_open_file_never_fails_while_it_is_unlinked() {
     let tree = branches.open(UP_LOW);
     for at in 0..100 {
         let name = format!("f{at}");
-        let (entry, file) = tree.create(&Caller::me(), Ino::ROOT, name.as_ref(), 0o644, READ_WRITE).unwrap();
+        let (entry, opened) =
+            tree.create(&Caller::me(), Ino::ROOT, name.as_ref(), 0o644, READ_WRITE).unwrap();
+        let file = opened.fh;
         // Blocks to free: unlink takes its time.
         tree.fallocate(file, 0, 0, 1 << 20, false).unwrap();
         fstat_while_unlinking(&tree, &name, entry.ino, file);
@@ -235,7 +237,7 @@ fn fstat_of_an_open_lower_file_never_fails_while_it_is_unlinked() {
     for at in 0..100 {
         let name = format!("f{at}");
         let ino = tree.ino(&name);
-        let file = tree.open_file(ino, READ).unwrap();
+        let file = tree.open_file(ino, READ).unwrap().fh;
         fstat_while_unlinking(&tree, &name, ino, file);
         assert_eq!(tree.read_open(file), "x");
         tree.release(file);

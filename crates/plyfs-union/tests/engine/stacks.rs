@@ -102,7 +102,7 @@ fn a_file_made_below_a_renamed_directory_is_there_after_reopening() {
     let tree = branches.open(stack);
     tree.at("d");
     tree.mv("d", "e").unwrap();
-    let (_, file) = tree.create(&Caller::me(), tree.ino("e/s"), "f".as_ref(), 0o644, READ_WRITE).unwrap();
+    let file = tree.create(&Caller::me(), tree.ino("e/s"), "f".as_ref(), 0o644, READ_WRITE).unwrap().1.fh;
     tree.write(file, 0, b"NEW", false).unwrap();
     tree.release(file);
     assert_eq!(tree.text("e/s/f"), "NEW");

@@ -1,0 +1,226 @@
+//! Passthrough: files whose data the kernel reads and writes by itself (FUSE_PASSTHROUGH), so that every union over a
+//! branch shares one page cache and no byte passes through the server.
+//!
+//! The kernel's rules (fs/fuse/iomode.c): while a node is open with a backing file, every further open must name the
+//! same one, else open(2) fails with EIO; a node open the ordinary way can get one only after its last close. So
+//! each file has a [`Door`], which counts. Who must not share the backing that others use (a writer, while readers
+//! use the file below) is sent to a new node: `ops/leave.rs`. Not here: the system calls (`plyfs-sys`).
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::Mutex;
+use plyfs_sys::Errno;
+
+use crate::attr::OpenHow;
+use crate::branch::Branch;
+use crate::ids::RealId;
+use crate::nodes::Node;
+use crate::resolve::BranchIdx;
+
+/// The kernel's table of files that it reads and writes by itself.
+pub trait Backings: Send + Sync + Debug {
+    /// Gives the kernel a file; the number by which an open names it. With `kill_set_ids`, writing through it clears
+    /// set-user-id and set-group-id bits, as it must for writers without CAP_FSETID.
+    fn register(&self, file: BorrowedFd<'_>, kill_set_ids: bool) -> plyfs_sys::Result<i32>;
+
+    /// Takes it back; files still open stay so.
+    fn release(&self, id: i32);
+}
+
+/// A file that was given to the kernel; taken back when dropped.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pub(crate) id: i32,
+    /// The file.
+    pub(crate) real: RealId,
+    /// It may be written: it lies on a writable branch and has no set-id bits, which only the server clears rightly.
+    writable: AtomicBool,
+    /// See [`Backings::register`].
+    pub(crate) kills_set_ids: bool,
+    table: Arc<dyn Backings>,
+}
+
+impl Pass {
+    /// May an open share it that is to reach `real`, and, as `how` says, write?
+    pub(crate) fn serves(&self, real: RealId, how: OpenHow) -> bool {
+        let may_write = self.writable.load(Relaxed) && (self.kills_set_ids || how.keeps_set_ids);
+        self.real == real && !how.direct && (!how.write || may_write)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.table.release(self.id);
+    }
+}
+
+/// How a file is open now, as the kernel sees it. Closes are counted when the kernel tells of them, which is after it
+/// acted on them: so this never believes fewer opens than there are.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    pub(crate) mode: Mode,
+    /// Kept from the last opens: the next one costs no system call.
+    pub(crate) hot: Option<Arc<Pass>>,
+    /// What the kernel's page cache of the node itself holds.
+    pub(crate) pages: Pages,
+}
+
+/// Pages that the kernel caches of a file that the server serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pages {
+    /// They are still so: nobody wrote past them.
+    #[default]
+    Hold,
+    /// Somebody did: they are to be dropped.
+    Drop,
+    /// Somebody may do so at any time: none are to be kept.
+    Bypass,
+}
+
+/// See [`Door`].
+#[derive(Debug, Default)]
+pub(crate) enum Mode {
+    #[default]
+    Closed,
+    /// Reads and writes come to the server.
+    Served { opens: u32 },
+    /// They don't.
+    Passing { pass: Arc<Pass>, opens: u32, writers: u32 },
+}
+
+impl Door {
+    /// One handle less. With the last one of a passing file its backing stays at hand; `true` then.
+    pub(crate) fn close(&mut self, was_writer: bool) -> bool {
+        match &mut self.mode {
+            Mode::Closed => false,
+            Mode::Served { opens } => {
+                *opens = opens.saturating_sub(1);
+                if *opens == 0 {
+                    self.mode = Mode::Closed;
+                }
+                false
+            }
+            Mode::Passing { pass, opens, writers } => {
+                *opens = opens.saturating_sub(1);
+                *writers = writers.saturating_sub(was_writer.into());
+                if *opens > 0 {
+                    return false;
+                }
+                self.hot = Some(pass.clone());
+                self.mode = Mode::Closed;
+                true
+            }
+        }
+    }
+
+    /// The file has set-id bits now: writers are to come to the server.
+    pub(crate) fn shut_writers_out(&self) {
+        if let Mode::Passing { pass, .. } = &self.mode {
+            pass.writable.store(false, Relaxed);
+        }
+        if let Some(hot) = &self.hot {
+            hot.writable.store(false, Relaxed);
+        }
+    }
+
+    /// Are there descriptors through which the kernel writes by itself?
+    pub(crate) fn has_writers(&self) -> bool {
+        matches!(self.mode, Mode::Passing { writers: 1.., .. })
+    }
+}
+
+/// Backings kept for files that are closed.
+const HOT: usize = 128;
+
+/// The union's side of passthrough.
+#[derive(Debug, Default)]
+pub(crate) struct Passthrough {
+    table: OnceLock<Arc<dyn Backings>>,
+    /// The kernel said no to this process (no CAP_SYS_ADMIN in the initial user namespace).
+    refused: AtomicBool,
+    /// Branches whose files it won't have (on a stacked filesystem).
+    unfit: Mutex<Vec<BranchIdx>>,
+    /// Whose doors have something hot, oldest first.
+    hot: Mutex<VecDeque<Weak<Node>>>,
+}
+
+impl Passthrough {
+    /// From now on files may be given to the kernel.
+    pub(crate) fn connect(&self, table: Arc<dyn Backings>) {
+        // There is one connection in a union's life; a second call would bring the same.
+        self.table.get_or_init(|| table);
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.table.get().is_some() && !self.refused.load(Relaxed)
+    }
+
+    /// May files of this branch be given?
+    pub(crate) fn is_fit(&self, branch: BranchIdx) -> bool {
+        self.is_on() && !self.unfit.lock().contains(&branch)
+    }
+
+    /// Gives the kernel a file, unless it won't have it: then the server serves.
+    pub(crate) fn register(
+        &self,
+        branch: &Branch,
+        file: &File,
+        real: RealId,
+        writable: bool,
+        kills_set_ids: bool,
+    ) -> Option<Arc<Pass>> {
+        let table = self.table.get()?;
+        match table.register(file.as_fd(), kills_set_ids) {
+            Ok(id) => {
+                let writable = AtomicBool::new(writable);
+                Some(Arc::new(Pass { id, real, writable, kills_set_ids, table: table.clone() }))
+            }
+            Err(e) if e.errno() == Errno::PERM => {
+                self.refused.store(true, Relaxed);
+                tracing::info!("no passthrough: {e}");
+                None
+            }
+            Err(e) if matches!(e.errno(), Errno::LOOP | Errno::OPNOTSUPP | Errno::INVAL) => {
+                tracing::info!(branch = %branch.path.display(), "no passthrough for this branch: {e}");
+                self.unfit.lock().push(branch.index);
+                None
+            }
+            Err(e) => {
+                tracing::debug!("no passthrough for a file: {e}");
+                None
+            }
+        }
+    }
+
+    /// `node` was closed and keeps its backing for the next open; the one that did so longest ago does not any more.
+    pub(crate) fn keep_hot(&self, node: &Arc<Node>) {
+        let mut hot = self.hot.lock();
+        hot.push_back(Arc::downgrade(node));
+        let oldest = if hot.len() > HOT { hot.pop_front() } else { None };
+        drop(hot);
+        if let Some(node) = oldest.and_then(|node| node.upgrade()) {
+            cool(&node);
+        }
+    }
+
+    /// Lets go of every backing that no open file uses.
+    pub(crate) fn cool_all(&self) {
+        let all = std::mem::take(&mut *self.hot.lock());
+        for node in all.iter().filter_map(Weak::upgrade) {
+            cool(&node);
+        }
+    }
+}
+
+/// Lets go of the node's backing unless it is in use.
+pub(crate) fn cool(node: &Node) {
+    if let Ok(other) = node.as_other() {
+        let hot = other.door.lock().hot.take();
+        drop(hot);
+    }
+}
