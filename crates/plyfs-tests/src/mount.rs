@@ -50,13 +50,23 @@ impl Mount {
     /// `plyfs mount -o OPTIONS none DIR`.
     #[track_caller]
     pub fn new(options: &str, dir: impl Into<PathBuf>) -> Mount {
+        Mount::exactly(&with_switches(options), dir)
+    }
+
+    /// The same without $PLYFS_SWITCHES, for tests of the switches themselves.
+    #[track_caller]
+    pub fn exactly(options: &str, dir: impl Into<PathBuf>) -> Mount {
         let dir = dir.into();
-        Mount::try_new(options, &dir).unwrap_or_else(|ran| panic!("mounting failed: {ran:#?}"))
+        Mount::attempt(options, &dir).unwrap_or_else(|ran| panic!("mounting failed: {ran:#?}"))
     }
 
     /// The same, giving back what a failed attempt said.
     pub fn try_new(options: &str, dir: &Path) -> Result<Mount, Ran> {
-        let ran = run(plyfs().args(["mount", "-o", &with_switches(options), "none"]).arg(dir));
+        Mount::attempt(&with_switches(options), dir)
+    }
+
+    fn attempt(options: &str, dir: &Path) -> Result<Mount, Ran> {
+        let ran = run(plyfs().args(["mount", "-o", options, "none"]).arg(dir));
         if ran.code == 0 { Ok(Mount::adopt(dir)) } else { Err(ran) }
     }
 
