@@ -10,17 +10,27 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Errno, Named, Result, SysError};
 
+const PAGE: u64 = 4096;
+
 /// open(2)'s O_DIRECT, whose number differs between processors.
 pub const O_DIRECT: u32 = rustix::fs::OFlags::DIRECT.bits();
 
-/// pread(2): fewer bytes than `buf` has only at the end of the file (regular files read short for no other reason).
+/// pread(2) until `buf` is full or the file ends.
 pub fn read_at(file: &File, buf: &mut [u8], offset: u64) -> Result<usize> {
-    loop {
-        match file.read_at(buf, offset) {
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            read => return read.map_err(|e| SysError::from_io("pread", &e)),
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(&mut buf[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(SysError::from_io("pread", &e)),
+        }
+        // Short amid a page is the end; a filesystem that reads short for other reasons does so between pages.
+        if !(offset + done as u64).is_multiple_of(PAGE) {
+            break;
         }
     }
+    Ok(done)
 }
 
 /// pwrite(2) of everything; a short count only if an error came after some bytes were written.
