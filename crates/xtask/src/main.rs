@@ -1,12 +1,14 @@
-//! Tasks of the plyfs repository: `cargo xtask tidy` and `cargo xtask test [--quick]`.
+//! Tasks of the plyfs repository: `cargo xtask tidy`, `cargo xtask test [--quick]` and `cargo xtask bench`.
 //!
-//! Here lives: which task is asked for. The rules are in [`tidy`], the order of the checks in [`mod@test`].
+//! Here lives: which task is asked for. The rules are in [`tidy`], the order of the checks in [`mod@test`], what is
+//! measured in [`mod@bench`].
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a task's output is for the person who runs it"
 )]
 
+mod bench;
 mod leftovers;
 mod run;
 mod source;
@@ -19,12 +21,14 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask tidy
        cargo xtask test [--quick]
+       cargo xtask bench [OPTIONS]
 
 tidy   the house rules that no compiler knows: module headers, file sizes, crate edges, unsafe,
        reserved names, numbered semantics, exit codes, number of dependencies
 test   everything: format, lints, tidy, docs, licences, unit tests, then the mounted suites, the
        model, and the outside programs (pjdfstest, fsx, a Debian root); --quick stops before the
-       outside programs. With CI=true nothing may be skipped.";
+       outside programs. With CI=true nothing may be skipped.
+bench  how fast plyfs is, against kernel overlayfs and others; `cargo xtask bench --help`";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&root()),
         ["test"] => test::run(&root(), false),
         ["test", "--quick"] => test::run(&root(), true),
+        ["bench", ..] => bench::run(&root(), &args[1..]),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

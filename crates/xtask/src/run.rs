@@ -1,6 +1,6 @@
 //! Running programs, and timing the steps of a task.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,16 @@ pub(crate) fn cargo(root: &Path) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir(root: &Path) -> Result<PathBuf> {
+    let text = output(cargo(root).args(["metadata", "--format-version=1", "--no-deps"]))?;
+    let value: serde_json::Value = serde_json::from_str(&text)?;
+    match value["target_directory"].as_str() {
+        Some(dir) => Ok(PathBuf::from(dir)),
+        None => bail!("cargo metadata names no target directory"),
+    }
 }
 
 /// Whether a program is found in PATH (or in the sbin folders, which an ordinary user's PATH may lack).

@@ -1,13 +1,13 @@
 //! `cargo xtask test`: every check, cheapest first, then the suites on real mounts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use crate::leftovers::Before;
 use crate::run::{self, Steps};
-use crate::{tidy, tools};
+use crate::{bench, tidy, tools};
 
 /// Runs everything; `quick` stops before the outside programs.
 pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
@@ -37,9 +37,15 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
         suite(&mut steps, root, "model");
         suite(&mut steps, root, "mounted");
         if quick {
-            println!("\n== foreign: left out by --quick");
-        } else if steps.step("foreign: programs", || tools::foreign(root)) {
-            suite(&mut steps, root, "foreign");
+            println!("\n== bench, foreign: left out by --quick");
+        } else {
+            // Whether it works; its times are no gate.
+            steps.step("bench, short form", || {
+                bench::short(root, run::target_dir(root)?.join("release/plyfs"))
+            });
+            if steps.step("foreign: programs", || tools::foreign(root)) {
+                suite(&mut steps, root, "foreign");
+            }
         }
     }
     steps.step("nothing left behind", || before.compare());
@@ -124,7 +130,7 @@ fn suite(steps: &mut Steps, root: &Path, name: &str) {
         println!("\nnot root: cases of {name} that need root skip themselves and say so");
     }
     steps.step(&format!("suite {name}"), || {
-        let binary = target_dir(root)?.join("release/plyfs");
+        let binary = run::target_dir(root)?.join("release/plyfs");
         if !binary.is_file() {
             bail!("{} is not there", binary.display());
         }
@@ -137,13 +143,4 @@ fn suite(steps: &mut Steps, root: &Path, name: &str) {
                 .env("PLYFS_TOOLS", tools::dir(root).join("bin")),
         )
     });
-}
-
-fn target_dir(root: &Path) -> Result<PathBuf> {
-    let text = run::output(run::cargo(root).args(["metadata", "--format-version=1", "--no-deps"]))?;
-    let value: serde_json::Value = serde_json::from_str(&text)?;
-    match value["target_directory"].as_str() {
-        Some(dir) => Ok(PathBuf::from(dir)),
-        None => bail!("cargo metadata names no target directory"),
-    }
 }
