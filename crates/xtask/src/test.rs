@@ -34,17 +34,19 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
         ]))
     });
     if built {
-        suite(&mut steps, root, "model");
-        suite(&mut steps, root, "mounted");
+        suite(&mut steps, root, "model", "");
+        suite(&mut steps, root, "mounted", "");
         if quick {
-            println!("\n== bench, foreign: left out by --quick");
+            println!("\n== matrix, bench, foreign: left out by --quick");
         } else {
+            matrix(&mut steps, root);
             // Whether it works; its times are no gate.
             steps.step("bench, short form", || {
                 bench::short(root, run::target_dir(root)?.join("release/plyfs"))
             });
             if steps.step("foreign: programs", || tools::foreign(root)) {
-                suite(&mut steps, root, "foreign");
+                suite(&mut steps, root, "foreign", "");
+                suite(&mut steps, root, "foreign", NOTHING);
             }
         }
     }
@@ -123,13 +125,36 @@ fn packages(steps: &mut Steps) {
     }
 }
 
-/// Runs one suite of plyfs-tests against the release binary.
-fn suite(steps: &mut Steps, root: &Path, name: &str) {
+/// Every means of speed off.
+const NOTHING: &str = "nopassthrough,readdirplus=never,nodircache,timeout=0,metacopy=off";
+
+/// Switches that the suites must not notice, one at a time and then all. `io_uring` comes with its own step.
+const SWITCHES: [&str; 7] = [
+    "nopassthrough",
+    "readdirplus=never",
+    "readdirplus=auto",
+    "nodircache",
+    "timeout=0",
+    "metacopy=off",
+    NOTHING,
+];
+
+/// The mounted suite again with each means of speed off.
+fn matrix(steps: &mut Steps, root: &Path) {
+    for switches in SWITCHES {
+        suite(steps, root, "mounted", switches);
+    }
+}
+
+/// Runs one suite of plyfs-tests against the release binary, with `switches` added to every mount's options.
+fn suite(steps: &mut Steps, root: &Path, name: &str, switches: &str) {
     if !run::is_root() {
         // The suites say themselves which cases an ordinary user cannot run.
         println!("\nnot root: cases of {name} that need root skip themselves and say so");
     }
-    steps.step(&format!("suite {name}"), || {
+    let title =
+        if switches.is_empty() { format!("suite {name}") } else { format!("suite {name}, {switches}") };
+    steps.step(&title, || {
         let binary = run::target_dir(root)?.join("release/plyfs");
         if !binary.is_file() {
             bail!("{} is not there", binary.display());
@@ -139,6 +164,7 @@ fn suite(steps: &mut Steps, root: &Path, name: &str) {
         test.args(["--", "--show-output"]);
         run::run(
             test.env("PLYFS_BIN", binary)
+                .env("PLYFS_SWITCHES", switches)
                 .env("PLYFS_CACHE", root.join("target/cache"))
                 .env("PLYFS_TOOLS", tools::dir(root).join("bin")),
         )

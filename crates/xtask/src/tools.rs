@@ -22,6 +22,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("cc", "gcc"),
     ("g++", "g++"),
+    ("python3", "python3"),
+    ("fincore", "util-linux-extra"),
+    ("git", "git"),
+    ("fuse-overlayfs", "fuse-overlayfs"),
+    ("unionfs", "unionfs-fuse"),
 ];
 
 /// Crates whose programs the suites run: program, crate.
