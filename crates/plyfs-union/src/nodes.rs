@@ -21,6 +21,7 @@ use crate::attr::Ino;
 use crate::error::{Error, Result};
 use crate::ids::RealId;
 use crate::index::Index;
+use crate::metacopy::Data;
 use crate::resolve::BranchIdx;
 
 /// One object of the union.
@@ -106,8 +107,10 @@ pub(crate) struct OtherState {
     pub(crate) home: Home,
     /// What it was copied up from, or itself.
     pub(crate) identity: RealId,
-    /// Raised by every copy-up: open handles notice by it.
+    /// Raised by every copy-up, and when a copy gets its data: open handles notice by it.
     pub(crate) generation: u64,
+    /// Where its data is, if not there: it is a copy of metadata alone (`metacopy.rs`).
+    pub(crate) data: Option<Arc<Data>>,
     /// A descriptor some handle has open on the current home.
     pub(crate) opened: std::sync::Weak<File>,
 }

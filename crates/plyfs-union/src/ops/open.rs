@@ -13,6 +13,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::handles::{Backing, FileHandle};
 use crate::ids::RealId;
 use crate::nodes::{HomeBy, Node};
+use crate::ops::complete::Need;
 use crate::ops::setattr::kill_set_ids;
 use crate::policy;
 use crate::union::{TRIES, Union};
@@ -29,7 +30,7 @@ impl Union {
             self.check_writable(&node)?;
         }
         if how.truncate && how.write {
-            self.copy_up(&node, Some(0))?;
+            self.copy_up(&node, Need::First(0))?;
             let backing = self.open_backing(&node, true)?;
             plyfs_sys::file::truncate(&backing.file, 0)?;
             if how.kill_suidgid {
@@ -37,7 +38,8 @@ impl Union {
                 kill_set_ids(obj, &obj.stat()?)?;
             }
         }
-        let backing = self.open_backing(&node, how.write)?;
+        let write = how.write && !self.lacks_data(&node)?;
+        let backing = self.open_backing(&node, write)?;
         Ok(self.new_handle(node, how, backing))
     }
 
@@ -68,10 +70,13 @@ impl Union {
         Ok(())
     }
 
-    /// Opens the file where it is now.
+    /// Opens the file that has the data now; a copy that is to be written gets its data first.
     pub(crate) fn open_backing(&self, node: &Arc<Node>, write: bool) -> Result<Backing> {
         let other = node.as_other()?;
         for _ in 0..TRIES {
+            if let Some(backing) = self.open_elsewhere(node, write)? {
+                return Ok(backing);
+            }
             let generation = other.state.read().generation;
             let (spot, _) = self.spot(node)?;
             let branch = self.stack.branch(spot.branch);
@@ -86,7 +91,8 @@ impl Union {
             let stat = Obj::Fd(file.as_fd()).stat().map_err(|e| branch.blame(e))?;
             let mut state = other.state.write();
             // It was opened by a name, which may have become another file's since.
-            if state.generation == generation && RealId::of(&stat) == state.home.real {
+            let whole = state.data.is_none();
+            if whole && state.generation == generation && RealId::of(&stat) == state.home.real {
                 state.opened = Arc::downgrade(&file);
                 return Ok(Backing { file, generation, writable });
             }
@@ -106,7 +112,8 @@ impl Union {
         }
         let mut slot = handle.backing.write();
         if !current(&slot)? {
-            *slot = self.open_backing(&handle.node, handle.write)?;
+            let write = handle.write && (write || !self.lacks_data(&handle.node)?);
+            *slot = self.open_backing(&handle.node, write)?;
         }
         Ok(slot.clone())
     }

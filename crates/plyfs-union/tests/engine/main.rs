@@ -9,6 +9,8 @@
 mod bench;
 mod hard_links;
 mod hostile;
+mod metacopy;
+mod metacopy_kept;
 mod races;
 mod stacks;
 mod unprivileged;
