@@ -59,7 +59,8 @@ fn is_foreign_mount(branch: &Branch, dir: &Dir) -> Result<bool> {
 
 /// The marks in xattrs, asked for only where they can matter.
 fn marks_of(branch: &Branch, dir: &Dir, more_below: bool) -> Result<DirMarks> {
-    if branch.honours && (more_below || marks::may_have_facts(branch)) {
+    // A renamed directory may lie on one branch alone, and merge with another name below.
+    if branch.honours && (more_below || marks::may_have_facts(branch) || branch.keeper.is_foreign()) {
         marks::dir_marks(branch, dir)
     } else {
         Ok(DirMarks::default())

@@ -247,7 +247,9 @@ impl Union {
         let copy = Obj::Fd(file.as_fd());
         let from = data.open(&self.stack)?;
         let capability = copy.xattr(CAPABILITY.as_ref()).map_err(blame)?;
-        plyfs_sys::file::copy_contents(&from, data.size, file, data.size).map_err(blame)?;
+        let copied = plyfs_sys::file::copy_contents(&from, data.size, file, data.size);
+        // No space, perhaps: what came goes, so that the space is there for others.
+        copied.inspect_err(|_| give_back(file, data.size)).map_err(blame)?;
         // The data is no news to its users: what writing has changed is put back.
         if let Some(value) = capability {
             put_back(copy.set_xattr(CAPABILITY.as_ref(), &value, SetXattr::Any)).map_err(blame)?;
@@ -271,6 +273,14 @@ impl Union {
     /// Is `home` where the file is to be?
     pub(crate) fn is_there(&self, home: &Home, target: Option<BranchIdx>) -> bool {
         target.map_or(self.stack.writable(home.branch), |target| target == home.branch)
+    }
+}
+
+/// Makes the file sparse again; where it can't be, only space is lost.
+fn give_back(file: &File, size: u64) {
+    const PUNCH_HOLE_KEEP_SIZE: u32 = 3;
+    if let Err(e) = plyfs_sys::file::fallocate(file, PUNCH_HOLE_KEEP_SIZE, 0, size) {
+        tracing::warn!("half of a copy stays behind: {e}");
     }
 }
 
