@@ -44,7 +44,7 @@ fn used(path: &Path) -> u64 {
 }
 
 #[test]
-fn changes_of_metadata_of_a_big_file_need_no_space() {
+fn s36_changes_of_metadata_copy_no_data() {
     if !require_root("mounting an ext4") {
         return;
     }
