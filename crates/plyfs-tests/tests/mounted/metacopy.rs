@@ -72,6 +72,8 @@ fn s36_changes_of_metadata_copy_no_data() {
     assert!(stat.blocks() * 512 >= GIB);
     is_big(&mount.path("e/big"));
     is_big(&mount.path("two"));
+    let changed = run(plyfs().arg("diff").arg(&dir)).ok().out;
+    assert!(changed.lines().any(|line| line.starts_with('C') && line.contains("/full")), "{changed}");
     let shown = run(plyfs().args(["which", "--json"]).arg(mount.path("two"))).ok().out;
     let data = format!("{}/d/big", scratch.path("low").display());
     assert!(shown.contains(&data), "{shown}");

@@ -11,6 +11,7 @@ mod hard_links;
 mod hostile;
 mod metacopy;
 mod metacopy_kept;
+mod metacopy_random;
 mod races;
 mod stacks;
 mod unprivileged;

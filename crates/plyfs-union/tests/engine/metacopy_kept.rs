@@ -62,6 +62,25 @@ fn a_crash_after_it_was_emptied_leaves_it_empty() {
 }
 
 #[test]
+fn a_crash_after_the_data_came_leaves_a_plain_file() {
+    let branches = one();
+    let tree = branches.open(UP_LOW);
+    tree.chmod(tree.ino("d/f"), 0o600).unwrap();
+    drop(tree);
+    // Its data is there and the fact is gone; the origin still speaks of it.
+    let file = fs::OpenOptions::new().write(true).open(branches.path("up/d/f")).unwrap();
+    file.write_all_at(&vec![b'x'; SIZE], 0).unwrap();
+    let (name, _) = fact(&branches, "up/d/f", "data").unwrap();
+    Obj::Fd(file.as_fd()).remove_xattr(OsStr::new(&name)).unwrap();
+    let (_, origin) = fact(&branches, "up/d/f", "origin").unwrap();
+    assert!(origin.ends_with(b"+data"));
+    let tree = branches.open(UP_LOW);
+    same(&bytes(&tree, "d/f"), &vec![b'x'; SIZE]);
+    let (_, now) = fact(&branches, "up/d/f", "origin").unwrap();
+    assert_eq!(now, origin.strip_suffix(b"+data").unwrap());
+}
+
+#[test]
 fn a_copy_whose_holes_were_filled_by_a_backup_is_known() {
     let branches = one();
     let tree = branches.open(UP_LOW);
