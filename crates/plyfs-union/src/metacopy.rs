@@ -152,7 +152,8 @@ impl Data {
     }
 
     fn is_it(&self, stat: &Stat) -> bool {
-        stat.kind == Kind::File && stat.size == self.size && self.id.is_none_or(|id| id == RealId::of(stat))
+        // The number alone: squashfs and its like change places among their devices from mount to mount.
+        stat.kind == Kind::File && stat.size == self.size && self.id.is_none_or(|id| id.ino == stat.ino)
     }
 
     /// Opens the file that has the data, for reading. EIO if it is not there any more: never zeros.
@@ -180,19 +181,27 @@ impl Data {
         Err(Error::DataLost { branch, path: self.path.clone() })
     }
 
-    /// The same, looked for by its path; in read-only branches alone, if so asked.
+    /// The same, looked for by its path; in read-only branches alone, if so asked. Branches that were put above it since
+    /// may have another file there, or hide it: it is looked for below them too.
     pub(crate) fn find(&self, stack: &Stack, read_only: bool) -> Result<Option<File>> {
-        let place = match locate(stack, &self.path, self.above, read_only) {
-            Err(Error::Sys { source, .. }) if look::is_absent(&source) => return Ok(None),
-            found => found?,
-        };
-        let Some(place) = place else { return Ok(None) };
-        let file = self.open_at(stack, &place)?;
-        if file.is_some() {
-            // Somebody else may have found it at the same time: the same.
-            let _known = self.place.set(place);
+        let mut above = self.above;
+        while usize::from(above) + 1 < stack.branches.len() {
+            let place = match locate(stack, &self.path, above, read_only) {
+                Err(Error::Sys { source, .. }) if look::is_absent(&source) => None,
+                found => found?,
+            };
+            let Some(place) = place else {
+                above += 1;
+                continue;
+            };
+            if let Some(file) = self.open_at(stack, &place)? {
+                // Somebody else may have found it at the same time: the same.
+                let _known = self.place.set(place);
+                return Ok(Some(file));
+            }
+            above = place.branch;
         }
-        Ok(file)
+        Ok(None)
     }
 
     /// The file there, if it is the one.

@@ -91,7 +91,8 @@ impl Union {
         let stat = Obj::Fd(from.as_fd()).stat()?;
         let data = Data::new(to.index, path, &stat);
         // What the name leads to must be this very file, and now.
-        if data.find(&self.stack, true)?.is_none() {
+        let Some(found) = data.find(&self.stack, true)? else { return Ok(None) };
+        if RealId::of(&Obj::Fd(found.as_fd()).stat()?) != RealId::of(&stat) {
             return Ok(None);
         }
         if !marks::keep_fact(to, Obj::Fd(file.as_fd()), Fact::Data, &data.text(&self.stack))? {

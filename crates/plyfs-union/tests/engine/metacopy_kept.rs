@@ -138,6 +138,23 @@ fn data_that_is_gone_is_an_error_and_not_zeros() {
 }
 
 #[test]
+fn branches_put_above_the_data_do_not_take_its_place() {
+    let branches = one();
+    let tree = branches.open(UP_LOW);
+    tree.chmod(tree.ino("d/f"), 0o600).unwrap();
+    drop(tree);
+    fs::create_dir_all(branches.path("other/d")).unwrap();
+    fs::write(branches.path("other/d/f"), vec![b'x'; SIZE]).unwrap();
+    branches.file("whiteout/d/.wh.f", "");
+    let wh = |name: &str, perm| plyfs_union::spec::BranchSpec::new(branches.dir(name), perm).with_wh();
+    for between in ["other", "whiteout"] {
+        let stack = vec![wh("up", RW), wh(between, RO), wh("low", RO)];
+        let tree = Tree::of(&MountSpec { branches: stack, ..with(None) });
+        same(&bytes(&tree, "d/f"), &content());
+    }
+}
+
+#[test]
 fn data_is_found_after_renames_of_directories_above_it() {
     let branches = one();
     let tree = branches.open(UP_LOW);
