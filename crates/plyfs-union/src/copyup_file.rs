@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use plyfs_sys::{Access, Dir, Kind, Leaf, Obj, RenameHow, Stat};
+use plyfs_sys::{Dir, Kind, Leaf, Obj, RenameHow, Stat};
 
 use crate::branch::Branch;
 use crate::copyup::{discard, restore_times};
@@ -16,29 +16,37 @@ use crate::error::{Error, Refusal, Result};
 use crate::ids::{self, RealId};
 use crate::index::put;
 use crate::marks::{self, Fact};
+use crate::metacopy::Data;
 use crate::names;
-use crate::nodes::{Home, HomeBy, Link, Node, Spot};
+use crate::nodes::{Home, HomeBy, Link, Node, OtherState, Spot};
+use crate::ops::complete::Need;
 use crate::plink::Plink;
 use crate::policy;
 use crate::resolve::BranchIdx;
 use crate::union::{TRIES, Union};
 
+/// What a copy without its name is.
+struct Copied {
+    copy: Stat,
+    /// The directory, just after the temporary name came to be.
+    touched: Stat,
+    /// Where the data is, if not in the copy.
+    data: Option<Arc<Data>>,
+}
+
 impl Union {
-    /// Makes sure that a non-directory is on a writable branch.
-    pub(crate) fn copy_up(&self, node: &Arc<Node>, size: Option<u64>) -> Result<()> {
-        self.copy_up_to(node, None, size)
+    /// Makes sure that a non-directory is on a writable branch, with the data it needs.
+    pub(crate) fn copy_up(&self, node: &Arc<Node>, need: Need) -> Result<()> {
+        self.copy_up_to(node, None, need)
     }
 
-    /// The same; on branch `target` where one is given. Of regular files the first `size` bytes are enough.
-    pub(crate) fn copy_up_to(
-        &self,
-        node: &Arc<Node>,
-        target: Option<BranchIdx>,
-        size: Option<u64>,
-    ) -> Result<()> {
+    /// The same; on branch `target` where one is given.
+    pub(crate) fn copy_up_to(&self, node: &Arc<Node>, target: Option<BranchIdx>, need: Need) -> Result<()> {
         let other = node.as_other()?;
-        let there = |home: &Home| target.map_or(self.stack.writable(home.branch), |t| t == home.branch);
-        if there(&other.state.read().home) {
+        let done = |state: &OtherState| {
+            self.is_there(&state.home, target) && self.has_needed(state.data.as_ref(), need)
+        };
+        if done(&other.state.read()) {
             return Ok(());
         }
         let _only_one = other.copyup.lock();
@@ -52,14 +60,21 @@ impl Union {
         }
         let _alone = from_writable.then(|| other.io.write());
         for _ in 0..TRIES {
-            let home = other.state.read().home.clone();
-            if there(&home) {
+            let state = other.state.read().clone();
+            if done(&state) {
                 return Ok(());
             }
+            let home = state.home;
+            if self.is_there(&home, target) {
+                if self.complete(node, need)? {
+                    return Ok(());
+                }
+                continue;
+            }
             let done = match (&home.by, node.link()) {
-                (HomeBy::Held(_), _) => self.copy_held(node, &home, target, size)?,
+                (HomeBy::Held(_), _) => self.copy_held(node, &home, target, need)?,
                 (HomeBy::Name | HomeBy::Plink(_), Some(link)) => {
-                    self.copy_named(node, &home, &link, target, size)?
+                    self.copy_named(node, &home, &link, target, need)?
                 }
                 // Losing its last name right now: held in a moment.
                 (HomeBy::Name | HomeBy::Plink(_), None) => false,
@@ -79,14 +94,14 @@ impl Union {
         home: &Home,
         link: &Link,
         target: Option<BranchIdx>,
-        size: Option<u64>,
+        need: Need,
     ) -> Result<bool> {
         let places = link.parent.as_dir()?.at.read().clone();
         let parents = [&link.parent];
         let own_choice = || policy::for_copy(&self.usable(&parents), &places, home.branch);
         let branch = target.map_or_else(own_choice, Ok)?;
         let dir = self.ensure_dir(&link.parent, branch)?;
-        self.despite_mode(&dir, || self.copy_into(node, link, (branch, &dir), size))
+        self.despite_mode(&dir, || self.copy_into(node, link, (branch, &dir), need))
     }
 
     /// The copy itself, into the parent's directory on `branch`.
@@ -95,15 +110,15 @@ impl Union {
         node: &Arc<Node>,
         link: &Link,
         (branch, dir): (BranchIdx, &Dir),
-        size: Option<u64>,
+        need: Need,
     ) -> Result<bool> {
         let to = self.stack.branch(branch);
         let (source, stat) = self.spot(node)?;
         let temp = names::temp();
         let identity = node.as_other()?.state.read().identity;
         let before = dir.stat_self().map_err(|e| to.blame(e))?;
-        let (copy, touched) = self
-            .make_copy(to, dir, &temp, &source, &stat, identity, size)
+        let Copied { copy, touched, data } = self
+            .make_copy(node, (to, dir, &temp), (&source, &stat), need, Some(link))
             .inspect_err(|_| discard(dir, &temp, node.kind))?;
         let mut parent = link.parent.as_dir()?.index.write();
         if parent.removed || !node.has_link(&link.parent, &link.name) {
@@ -129,7 +144,7 @@ impl Union {
             index.change(&link.name, branch, put(node.kind, copy.ino));
         }
         let plinked = matches!(by, HomeBy::Plink(_));
-        self.moved_home(node, Home { branch, real: RealId::of(&copy), by })?;
+        self.moved_home(node, Home { branch, real: RealId::of(&copy), by }, data)?;
         if plinked {
             // Counted with the others until it had its name: too many only delays the end of the pseudo-link.
             self.plink_name_gone(node, identity)?;
@@ -142,9 +157,10 @@ impl Union {
         if self.noplink { 1 } else { stat.nlink.saturating_sub(self.plinks.hidden(identity)) }
     }
 
-    fn moved_home(&self, node: &Arc<Node>, home: Home) -> Result<()> {
+    fn moved_home(&self, node: &Arc<Node>, home: Home, data: Option<Arc<Data>>) -> Result<()> {
         let mut state = node.as_other()?.state.write();
         state.home = home;
+        state.data = data;
         state.generation += 1;
         state.opened = std::sync::Weak::new();
         Ok(())
@@ -188,7 +204,7 @@ impl Union {
         node: &Arc<Node>,
         home: &Home,
         target: Option<BranchIdx>,
-        size: Option<u64>,
+        need: Need,
     ) -> Result<bool> {
         let root = self.root.as_dir()?.at.read().clone();
         let branch = target.map_or_else(|| policy::for_copy(&self.stack, &root, home.branch), Ok)?;
@@ -198,7 +214,8 @@ impl Union {
         let identity = node.as_other()?.state.read().identity;
         let before = to.root.stat_self().map_err(|e| to.blame(e))?;
         let copied =
-            self.make_copy(to, &to.root, &temp, &source, &stat, identity, size).and_then(|(copy, _)| {
+            self.make_copy(node, (to, &to.root, &temp), (&source, &stat), need, None).and_then(|done| {
+                let copy = done.copy;
                 let names = self.names_left(node, &stat, identity)?;
                 let by = if names > 0 && self.plinks.find(identity).is_none() {
                     self.make_plink(to, &to.root, &temp, identity, &copy, names)?
@@ -209,7 +226,7 @@ impl Union {
             });
         discard(&to.root, &temp, node.kind);
         restore_times(&to.root, &before).map_err(|e| to.blame(e))?;
-        self.moved_home(node, copied?)?;
+        self.moved_home(node, copied?, None)?;
         Ok(true)
     }
 
@@ -220,31 +237,27 @@ impl Union {
         Ok(if writable || single || self.noplink { 0 } else { self.names_of(stat, identity) })
     }
 
-    /// Copies a non-directory to `temp` in `dir`, complete but for its name. Gives the copy's attributes, and the
-    /// directory's as they were just after the temporary name came to be.
-    #[expect(clippy::too_many_arguments, reason = "source and target, each with its facts")]
+    /// Copies a non-directory to `temp` in `dir`, complete but for its name and for data it does not need.
     fn make_copy(
         &self,
-        to: &Branch,
-        dir: &Dir,
-        temp: &Leaf,
-        source: &Spot,
-        stat: &Stat,
-        identity: RealId,
-        size: Option<u64>,
-    ) -> Result<(Stat, Stat)> {
+        node: &Node,
+        (to, dir, temp): (&Branch, &Dir, &Leaf),
+        (source, stat): (&Spot, &Stat),
+        need: Need,
+        link: Option<&Link>,
+    ) -> Result<Copied> {
         let blame = |e| to.blame(e);
         let touched;
+        let mut data = None;
+        let identity = node.as_other()?.state.read().identity;
         let _server = plyfs_sys::cred::ActAs::server();
         match stat.kind {
             Kind::File => {
-                let from =
-                    source.obj().open(Access::Read).map_err(|e| self.stack.branch(source.branch).blame(e))?;
                 let file = dir.create(temp, 0o600).map_err(blame)?;
                 touched = dir.stat_self().map_err(blame)?;
-                let wanted = size.unwrap_or(stat.size);
-                plyfs_sys::file::copy_contents(&from, stat.size, &file, wanted).map_err(blame)?;
+                data = self.fill_copy(node, to, (source, stat), &file, need, link)?;
                 self.copy_attributes(to, source.obj(), stat, Obj::Fd(file.as_fd()), Some(identity))?;
+                data = self.mark_copy(to, &file, data)?;
                 if !self.volatile {
                     plyfs_sys::file::fsync(&file, false).map_err(blame)?;
                 }
@@ -266,6 +279,6 @@ impl Union {
             }
             Kind::Dir => return Err(Refusal::IsADirectory.into()),
         }
-        Ok((dir.stat(temp).map_err(blame)?, touched))
+        Ok(Copied { copy: dir.stat(temp).map_err(blame)?, touched, data })
     }
 }

@@ -63,6 +63,14 @@ pub enum Error {
     /// The node is unknown or its object vanished from the branch behind our back.
     #[error("stale node")]
     Stale,
+    /// A copy of metadata alone whose data is not in the branches below any more.
+    #[error("no data: {} is not in the branches below {}", .path.display(), .branch.display())]
+    DataLost {
+        /// Root of the copy's branch.
+        branch: PathBuf,
+        /// Where the data should be, in the branches below.
+        path: PathBuf,
+    },
     /// No such open file.
     #[error("bad handle")]
     BadHandle,
@@ -92,6 +100,7 @@ impl Error {
             Error::Refused(refusal) => refusal.errno(),
             Error::Sys { source, .. } => source.errno(),
             Error::Stale => Errno::STALE,
+            Error::DataLost { .. } => Errno::IO,
             Error::BadHandle => Errno::BADF,
             Error::Spec(_) => Errno::INVAL,
             Error::Branch { errno, .. } => return errno.unwrap_or(Errno::INVAL.raw_os_error()),

@@ -7,6 +7,7 @@ use plyfs_sys::{Dir, Kind, Leaf};
 
 use crate::error::{Refusal, Result};
 use crate::look;
+use crate::metacopy::{self, DataAt};
 use crate::nodes::Node;
 use crate::resolve::{BranchIdx, Seen, resolve};
 use crate::union::Union;
@@ -27,6 +28,8 @@ pub struct Layer {
     pub path: PathBuf,
     /// What is there.
     pub what: LayerSays,
+    /// Where its data is, if it is a copy of metadata alone.
+    pub data: Option<DataAt>,
 }
 
 /// What a branch has under the name.
@@ -82,8 +85,12 @@ impl Union {
 
     fn explain_root(&self) -> Result<Explanation> {
         let says = |i: u16| if i == 0 { LayerSays::Serves(Kind::Dir) } else { LayerSays::Merged };
-        let layer =
-            |b: &crate::branch::Branch| Layer { branch: b.index, path: "/".into(), what: says(b.index) };
+        let layer = |b: &crate::branch::Branch| Layer {
+            branch: b.index,
+            path: "/".into(),
+            what: says(b.index),
+            data: None,
+        };
         Ok(Explanation { steps: self.stack.branches.iter().map(layer).collect() })
     }
 
@@ -94,10 +101,25 @@ impl Union {
         for layer in judge(seen) {
             let (branch, what) = layer;
             let path = look::path_on(parent, branch)?.join(name.as_os_str());
-            steps.push(Layer { branch, path, what });
+            let data = self.explain_data(parent, branch, what, name)?;
+            steps.push(Layer { branch, path, what, data });
         }
         steps.extend(self.behind_opaque(parent, name)?);
         Ok(Explanation { steps })
+    }
+
+    fn explain_data(
+        &self,
+        parent: &Arc<Node>,
+        branch: BranchIdx,
+        what: LayerSays,
+        name: &Leaf,
+    ) -> Result<Option<DataAt>> {
+        if !matches!(what, LayerSays::Serves(Kind::File) | LayerSays::Hidden(Kind::File)) {
+            return Ok(None);
+        }
+        let dir = self.dir(parent, branch)?;
+        metacopy::explain(&self.stack, parent, (self.stack.branch(branch), &dir), name)
     }
 
     /// Branches cut off from the parent by an opaque mark or a redirect may have the path all the same.
@@ -124,7 +146,12 @@ impl Union {
                 let mut path: PathBuf = PathBuf::from("/");
                 path.extend(names.iter().rev().map(Leaf::as_os_str));
                 let what = LayerSays::BehindOpaque(stat.kind);
-                layers.push(Layer { branch: branch.index, path: path.join(name.as_os_str()), what });
+                layers.push(Layer {
+                    branch: branch.index,
+                    path: path.join(name.as_os_str()),
+                    what,
+                    data: None,
+                });
             }
         }
         Ok(layers)

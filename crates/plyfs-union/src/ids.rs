@@ -42,13 +42,43 @@ pub(crate) fn number(stack: &Stack, id: RealId) -> u64 {
 
 /// Who an object is in the union: what it was copied up from, or itself.
 pub(crate) fn identity(stack: &Stack, branch: &Branch, obj: Obj<'_>, stat: &Stat) -> Result<RealId> {
+    Ok(origin(stack, branch, obj, stat)?.0)
+}
+
+/// The same, and whether it may be a copy of metadata alone (`metacopy.rs`): with one getxattr(2) at most.
+pub(crate) fn origin(stack: &Stack, branch: &Branch, obj: Obj<'_>, stat: &Stat) -> Result<(RealId, bool)> {
     let own = RealId::of(stat);
-    // A branch whose whiteouts do not count shows what was renamed away as well: two files, not one.
-    if !branch.honours || !marks::may_have_facts(branch) {
-        return Ok(own);
+    if !marks::may_have_facts(branch) {
+        return Ok((own, false));
     }
-    let origin = marks::fact(branch, obj, Fact::Origin)?;
-    Ok(origin.and_then(|text| parse_origin(stack, &text)).unwrap_or(own))
+    let text = marks::fact(branch, obj, Fact::Origin)?.unwrap_or_default();
+    let (text, bare) = match text.strip_suffix(BARE) {
+        Some(text) => (text, true),
+        None => (&*text, false),
+    };
+    // A branch whose whiteouts do not count shows what was renamed away as well: two files, not one.
+    let known = if branch.honours { parse_origin(stack, text) } else { None };
+    Ok((known.unwrap_or(own), bare))
+}
+
+/// At the end of the origin of a copy of metadata alone.
+const BARE: &[u8] = b"+data";
+
+/// Says in the origin of a copy that its data is elsewhere. `false`: the branch can't keep it.
+pub(crate) fn mark_bare(branch: &Branch, obj: Obj<'_>) -> Result<bool> {
+    let mut text = marks::fact(branch, obj, Fact::Origin)?.unwrap_or_else(|| b"-".to_vec());
+    text.extend_from_slice(BARE);
+    marks::keep_fact(branch, obj, Fact::Origin, &text)
+}
+
+/// Takes that back. Where it fails, the next look asks once more than it must, nothing else.
+pub(crate) fn unmark_bare(branch: &Branch, obj: Obj<'_>) -> Result<()> {
+    let text = marks::fact(branch, obj, Fact::Origin)?.unwrap_or_default();
+    match text.strip_suffix(BARE) {
+        Some(b"-") => marks::drop_fact(branch, obj, Fact::Origin),
+        Some(text) => marks::keep_fact(branch, obj, Fact::Origin, text).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// `FSID:INO`; `None` if that filesystem is not in the stack any more: then the copy stands for itself.

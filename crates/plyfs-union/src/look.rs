@@ -15,7 +15,7 @@ use crate::index::{Index, put};
 use crate::marks::{self, DirMarks};
 use crate::names::{self, Word};
 use crate::nodes::{DirAt, Node, Place, Places};
-use crate::resolve::{BranchIdx, Found, Seen, Sightings, directories};
+use crate::resolve::{BranchIdx, Found, Seen, Sightings, directories, resolve};
 
 /// Reads every branch of `node` into an index, and says which branches really show (opaque marks and redirects
 /// applied).
@@ -59,7 +59,8 @@ fn is_foreign_mount(branch: &Branch, dir: &Dir) -> Result<bool> {
 
 /// The marks in xattrs, asked for only where they can matter.
 fn marks_of(branch: &Branch, dir: &Dir, more_below: bool) -> Result<DirMarks> {
-    if branch.honours && (more_below || marks::may_have_facts(branch)) {
+    // A renamed directory may lie on one branch alone, and merge with another name below.
+    if branch.honours && (more_below || marks::may_have_facts(branch) || branch.keeper.is_foreign()) {
         marks::dir_marks(branch, dir)
     } else {
         Ok(DirMarks::default())
@@ -166,16 +167,7 @@ pub(crate) fn probe(branch: &Branch, dir: &Dir, name: &Leaf) -> Result<Option<Se
 
 /// The merged directory at `path` (absolute, in the branches from `from` down), top first; empty if there is none.
 pub(crate) fn walk(stack: &Stack, path: &Path, from: BranchIdx) -> Result<Places> {
-    let mut here: Vec<(BranchIdx, Arc<Dir>, Vec<Leaf>)> = stack.branches
-        [usize::from(from).min(stack.branches.len())..]
-        .iter()
-        .map(|branch| (branch.index, branch.root.clone(), Vec::new()))
-        .collect();
-    for component in path.components() {
-        let std::path::Component::Normal(component) = component else { continue };
-        let Some(leaf) = Leaf::new(component) else { return Ok(Places::new()) };
-        here = step(stack, &here, &leaf)?;
-    }
+    let here = walk_in(stack, path, from, &|_| true)?;
     let places =
         here.into_iter().map(|(branch, _, path)| DirAt { branch, ino: 0, place: Place::Path(path.into()) });
     Ok(places.collect())
@@ -183,8 +175,66 @@ pub(crate) fn walk(stack: &Stack, path: &Path, from: BranchIdx) -> Result<Places
 
 type Here = Vec<(BranchIdx, Arc<Dir>, Vec<Leaf>)>;
 
+/// Which branches a walk takes part in.
+type Counts<'a> = &'a dyn Fn(&Branch) -> bool;
+
+fn walk_in(stack: &Stack, path: &Path, from: BranchIdx, counts: Counts<'_>) -> Result<Here> {
+    let mut here: Here = stack.branches[usize::from(from).min(stack.branches.len())..]
+        .iter()
+        .filter(|branch| counts(branch))
+        .map(|branch| (branch.index, branch.root.clone(), Vec::new()))
+        .collect();
+    for component in path.components() {
+        let std::path::Component::Normal(component) = component else { continue };
+        let Some(leaf) = Leaf::new(component) else { return Ok(Here::new()) };
+        here = step(stack, &here, &leaf, counts)?;
+    }
+    Ok(here)
+}
+
+/// A regular file found by a path through the branches.
+pub(crate) struct FileAt {
+    pub(crate) branch: BranchIdx,
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) leaf: Leaf,
+    /// From the branch's root.
+    pub(crate) path: Vec<Leaf>,
+    /// Its path in the branches below that, where its directory is.
+    pub(crate) below: Option<std::path::PathBuf>,
+}
+
+/// The regular file that shows at `path` in those of the branches from `from` down that count.
+pub(crate) fn find_file(
+    stack: &Stack,
+    path: &Path,
+    from: BranchIdx,
+    counts: Counts<'_>,
+) -> Result<Option<FileAt>> {
+    let (Some(parent), Some(leaf)) = (path.parent(), path.file_name().and_then(Leaf::new)) else {
+        return Ok(None);
+    };
+    let here = walk_in(stack, parent, from, counts)?;
+    let mut seen = Sightings::new();
+    for (index, dir, _) in &here {
+        seen.extend(probe(stack.branch(*index), dir, &leaf)?);
+    }
+    let Some(found) = resolve(&seen).filter(|found| found.kind == Kind::File) else { return Ok(None) };
+    let below = here.iter().find(|(index, ..)| *index > found.branch);
+    let below = below.map(|(_, _, path)| path_of(path).join(leaf.as_os_str()));
+    let at = here.iter().find(|(index, ..)| *index == found.branch);
+    Ok(at.map(|(branch, dir, path)| {
+        let path = [path.as_slice(), std::slice::from_ref(&leaf)].concat();
+        FileAt { branch: *branch, dir: dir.clone(), leaf, path, below }
+    }))
+}
+
+/// Is a name, or a directory on the way to it, not there?
+pub(crate) fn is_absent(error: &plyfs_sys::SysError) -> bool {
+    matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+}
+
 /// One component of [`walk`], with whiteouts, opaque marks and redirects of the branches passed.
-fn step(stack: &Stack, here: &Here, leaf: &Leaf) -> Result<Here> {
+fn step(stack: &Stack, here: &Here, leaf: &Leaf, counts: Counts<'_>) -> Result<Here> {
     let mut seen = Sightings::new();
     for (index, dir, _) in here {
         seen.extend(probe(stack.branch(*index), dir, leaf)?);
@@ -202,11 +252,7 @@ fn step(stack: &Stack, here: &Here, leaf: &Leaf) -> Result<Here> {
             // overlayfs writes a redirect within the same parent as a bare name.
             let above = path_of(&path[..path.len() - 1]);
             let target = if target.is_absolute() { target } else { above.join(target) };
-            for at in walk(stack, &target, index + 1)? {
-                if let Place::Path(path) = at.place {
-                    next.push((at.branch, open_path(stack.branch(at.branch), &path)?, path.to_vec()));
-                }
-            }
+            next.extend(walk_in(stack, &target, index + 1, counts)?);
             break;
         }
         if opaque {
@@ -220,7 +266,7 @@ fn path_of(leaves: &[Leaf]) -> std::path::PathBuf {
     std::iter::once(std::ffi::OsStr::new("/")).chain(leaves.iter().map(Leaf::as_os_str)).collect()
 }
 
-fn open_path(branch: &Branch, path: &[Leaf]) -> Result<Arc<Dir>> {
+pub(crate) fn open_path(branch: &Branch, path: &[Leaf]) -> Result<Arc<Dir>> {
     let mut dir = branch.root.clone();
     for leaf in path {
         dir = Arc::new(dir.child(leaf).map_err(|e| branch.blame(e))?);

@@ -4,9 +4,10 @@
 //! and fuse-overlayfs' ways (design D2). Not here: names of the words (`names.rs`), when to write which (`plan.rs`).
 //!
 //! Own facts live under `trusted.plyfs.` or, without CAP_SYS_ADMIN, `user.plyfs.`:
-//! `origin` = `FSID:INO` (hex, decimal) of what was copied up; `redirect` = absolute path, inside the branches
+//! `origin` = `FSID:INO` (hex, decimal) of what was copied up, with `+data` behind it where there is `data`; `redirect` = absolute path, inside the branches
 //! below, of what a directory merges with; `device` on a character device 0/0 that is a device; `links` = how many
-//! names of a copied-up hard-linked file are still served by the branches below. The attribute `marks` on a
+//! names of a copied-up hard-linked file are still served by the branches below; `data` = where the data of a copy of
+//! metadata alone is (`metacopy.rs`). The attribute `marks` on a
 //! branch's root says that any of them may be found there: other branches are never asked.
 
 use std::ffi::{OsStr, OsString};
@@ -27,6 +28,7 @@ pub(crate) enum Fact {
     Redirect,
     Device,
     Links,
+    Data,
 }
 
 impl Fact {
@@ -36,6 +38,7 @@ impl Fact {
             Fact::Redirect => "redirect",
             Fact::Device => "device",
             Fact::Links => "links",
+            Fact::Data => "data",
         }
     }
 }
@@ -60,6 +63,9 @@ const OPAQUE_XATTRS: [&str; 3] =
 /// overlayfs' redirects, read like our own.
 const FOREIGN_REDIRECTS: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
 
+/// overlayfs' copies of metadata alone.
+const FOREIGN_METACOPIES: [&str; 2] = ["trusted.overlay.metacopy", "user.overlay.metacopy"];
+
 /// Is this xattr reserved?
 pub(crate) fn is_hidden_xattr(name: &[u8]) -> bool {
     HIDDEN.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
@@ -67,21 +73,33 @@ pub(crate) fn is_hidden_xattr(name: &[u8]) -> bool {
 
 /// Where a branch keeps our facts: which xattr namespace, if any. Found out at the first write.
 #[derive(Debug)]
-pub(crate) struct Keeper(AtomicU8);
+pub(crate) struct Keeper {
+    namespace: AtomicU8,
+    /// The root has marks of overlayfs: so may any file.
+    foreign: bool,
+}
 
 impl Keeper {
     /// Reads the mark on the branch's root.
     pub(crate) fn find(root: &Dir) -> Result<Keeper> {
+        let names = Obj::Dir(root).xattr_names()?;
+        let begins = |prefix: &str| names.iter().any(|name| name.starts_with(prefix.as_bytes()));
+        let foreign = begins("trusted.overlay.") || begins("user.overlay.");
         for (i, namespace) in NAMESPACES.iter().enumerate() {
             if Obj::Dir(root).xattr(OsStr::new(&format!("{namespace}marks")))?.is_some() {
-                return Ok(Keeper(AtomicU8::new(i as u8)));
+                return Ok(Keeper { namespace: AtomicU8::new(i as u8), foreign });
             }
         }
-        Ok(Keeper(AtomicU8::new(UNKNOWN)))
+        Ok(Keeper { namespace: AtomicU8::new(UNKNOWN), foreign })
     }
 
     fn namespace(&self) -> Option<&'static str> {
-        NAMESPACES.get(usize::from(self.0.load(Ordering::Relaxed))).copied()
+        NAMESPACES.get(usize::from(self.namespace.load(Ordering::Relaxed))).copied()
+    }
+
+    /// Was the branch written by overlayfs?
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
     }
 }
 
@@ -132,19 +150,42 @@ pub(crate) fn drop_fact(branch: &Branch, obj: Obj<'_>, fact: Fact) -> Result<()>
     }
 }
 
+/// Removes a fact; any failure is one.
+pub(crate) fn drop_fact_for_sure(branch: &Branch, obj: Obj<'_>, fact: Fact) -> Result<()> {
+    let Some(namespace) = branch.keeper.namespace() else { return Ok(()) };
+    match obj.remove_xattr(&fact_name(namespace, fact)) {
+        Err(e) if e.errno() == Errno::NODATA => Ok(()),
+        done => done.map_err(|e| branch.blame(e)),
+    }
+}
+
+/// Is the object a copy of metadata alone that overlayfs made? Then its redirect, if it has one.
+pub(crate) fn foreign_metacopy(branch: &Branch, obj: Obj<'_>) -> Result<Option<Option<PathBuf>>> {
+    let names = obj.xattr_names().map_err(|e| branch.blame(e))?;
+    let is_one_of = |name: &[u8], words: &[&str]| words.iter().any(|word| word.as_bytes() == name);
+    if !names.iter().any(|name| is_one_of(name, &FOREIGN_METACOPIES)) {
+        return Ok(None);
+    }
+    let Some(name) = names.iter().find(|name| is_one_of(name, &FOREIGN_REDIRECTS)) else {
+        return Ok(Some(None));
+    };
+    let value = obj.xattr(OsStr::from_bytes(name)).map_err(|e| branch.blame(e))?;
+    Ok(Some(value.map(|path| PathBuf::from(OsString::from_vec(path)))))
+}
+
 /// The namespace for writing; the first write marks the root.
 fn claim(branch: &Branch) -> Result<Option<&'static str>> {
     if let Some(known) = branch.keeper.namespace() {
         return Ok(Some(known));
     }
-    if branch.keeper.0.load(Ordering::Relaxed) == NOWHERE {
+    if branch.keeper.namespace.load(Ordering::Relaxed) == NOWHERE {
         return Ok(None);
     }
     for (i, namespace) in NAMESPACES.iter().enumerate() {
         let name = OsString::from(format!("{namespace}marks"));
         match Obj::Dir(&branch.root).set_xattr(&name, b"1", SetXattr::Any) {
             Ok(()) => {
-                branch.keeper.0.store(i as u8, Ordering::Relaxed);
+                branch.keeper.namespace.store(i as u8, Ordering::Relaxed);
                 return Ok(Some(namespace));
             }
             Err(e) if matches!(e.errno(), Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => {}
@@ -152,7 +193,7 @@ fn claim(branch: &Branch) -> Result<Option<&'static str>> {
         }
     }
     tracing::warn!(branch = %branch.path.display(), "no xattrs: inode numbers change at copy-up, merged directories can't be renamed");
-    branch.keeper.0.store(NOWHERE, Ordering::Relaxed);
+    branch.keeper.namespace.store(NOWHERE, Ordering::Relaxed);
     Ok(None)
 }
 

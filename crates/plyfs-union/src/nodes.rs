@@ -21,6 +21,7 @@ use crate::attr::Ino;
 use crate::error::{Error, Result};
 use crate::ids::RealId;
 use crate::index::Index;
+use crate::metacopy::Data;
 use crate::passthrough::Door;
 use crate::resolve::BranchIdx;
 
@@ -113,10 +114,24 @@ pub(crate) struct OtherState {
     pub(crate) home: Home,
     /// What it was copied up from, or itself.
     pub(crate) identity: RealId,
-    /// Raised by every copy-up: open handles notice by it.
+    /// Raised by every copy-up, and when a copy gets its data: open handles notice by it.
     pub(crate) generation: u64,
+    /// Where its data is, if not there: it is a copy of metadata alone (`metacopy.rs`).
+    pub(crate) data: Option<Arc<Data>>,
     /// A descriptor some handle has open on the current home.
     pub(crate) opened: std::sync::Weak<File>,
+}
+
+impl OtherState {
+    /// The file that has the data, as far as that is known.
+    pub(crate) fn data_real(&self) -> RealId {
+        self.data.as_ref().and_then(|data| data.id).unwrap_or(self.home.real)
+    }
+
+    /// The branch that has the data; of data that was never looked for, the one below the copy.
+    pub(crate) fn data_branch(&self) -> BranchIdx {
+        self.data.as_ref().map_or(self.home.branch, |data| data.branch())
+    }
 }
 
 /// The branch that serves a non-directory, and how to reach it there.

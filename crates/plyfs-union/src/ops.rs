@@ -1,5 +1,6 @@
 //! The operations, one file each. What they share is in `union.rs`.
 
+pub(crate) mod complete;
 mod create;
 mod getattr;
 mod io;

@@ -256,6 +256,8 @@ pub struct Speed {
     pub io_uring: bool,
     /// `metacopy=`: changes of metadata copy no data; `None`: the grammar's default.
     pub metacopy: Option<bool>,
+    /// Only files of more bytes are meant; `None`: 64 KiB. Never read from text.
+    pub metacopy_from: Option<u64>,
     /// `max_threads=`: at most so many threads serve, and at least two.
     pub max_threads: Option<u32>,
 }

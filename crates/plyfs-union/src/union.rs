@@ -48,6 +48,9 @@ pub struct Union {
     pub(crate) passthrough: Passthrough,
     pub(crate) strict: bool,
     pub(crate) volatile: bool,
+    pub(crate) look_only: bool,
+    /// From which size on changes of metadata copy no data.
+    pub(crate) metacopy: Option<u64>,
     pub(crate) noplink: bool,
     pub(crate) always_opaque: bool,
     pub(crate) noacl: bool,
@@ -93,6 +96,8 @@ impl Union {
             passthrough: Passthrough::default(),
             strict: spec.strict,
             volatile: spec.volatile,
+            look_only: spec.look_only,
+            metacopy: crate::metacopy::threshold(spec),
             noplink: spec.noplink,
             always_opaque: spec.diropq_always,
             noacl: spec.noacl,
@@ -196,7 +201,7 @@ impl Union {
             gid,
             rdev: (shown.rdev.major, shown.rdev.minor),
             size: stat.size,
-            blocks: stat.blocks,
+            blocks: self.blocks(node, stat)?,
             blksize: stat.blksize,
             atime: stat.atime,
             mtime: stat.mtime,
@@ -204,6 +209,15 @@ impl Union {
             btime: stat.btime,
             lasts: node.as_other().is_ok_and(|other| other.mappers.load(Relaxed) == 0) || node.kind.is_dir(),
         })
+    }
+
+    /// What the file takes up; of a copy of metadata alone, what its data does.
+    fn blocks(&self, node: &Node, stat: &Stat) -> Result<u64> {
+        if stat.kind != plyfs_sys::Kind::File || stat.blocks.saturating_mul(512) >= stat.size {
+            return Ok(stat.blocks);
+        }
+        let data = node.as_other()?.state.read().data.clone();
+        Ok(data.and_then(|data| data.blocks).unwrap_or(stat.blocks))
     }
 
     /// POSIX: names of the file that the union shows; of a directory two and its subdirectories.

@@ -14,6 +14,7 @@ mod forms;
 mod kill;
 mod load;
 mod marks;
+mod metacopy;
 mod passthrough;
 mod peers;
 mod peers_links;

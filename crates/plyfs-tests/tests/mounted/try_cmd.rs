@@ -57,13 +57,19 @@ fn keep_gives_the_changes_as_a_branch() {
     }
     let scratch = Scratch::new();
     let keep = scratch.path("kept");
-    let script = format!("echo hello > {MARK}; rm /etc/issue; mkdir -p /opt/plyfs-test/dir");
+    let big = scratch.file("big", vec![b'x'; 300_000]);
+    let script = format!(
+        "echo hello > {MARK}; rm /etc/issue; mkdir -p /opt/plyfs-test/dir; chmod 600 {}",
+        big.display()
+    );
     attempt(&["--keep", keep.to_str().unwrap()], &script).ok();
     let find = |end: &str| sh(format!("find {} -path '*{end}'", keep.display())).ok().out;
     let mark = find("/etc/plyfs-test-mark");
     assert_eq!(mark.lines().count(), 1, "{}", sh(format!("find {}", keep.display())).out);
     assert_eq!(fs::read_to_string(mark.trim()).unwrap(), "hello\n");
     assert_eq!(find("/etc/.wh.issue").lines().count(), 1);
+    // A file of which only the mode has changed is whole: people read it without plyfs.
+    assert_eq!(fs::read(find(big.to_str().unwrap()).trim()).unwrap(), vec![b'x'; 300_000]);
     assert!(!Path::new(MARK).exists() && !Path::new("/opt/plyfs-test").exists());
 }
 

@@ -105,7 +105,7 @@ impl Union {
         let stat = self.settle_owner(branch, obj, who, Kind::File, perm, Dev::default())?;
         let identity = RealId::of(&stat);
         let home = Home { branch: branch.index, real: identity, by: HomeBy::Held(file.clone()) };
-        let state = OtherState { home, identity, generation: 0, opened: Arc::downgrade(&file) };
+        let state = OtherState { home, identity, generation: 0, data: None, opened: Arc::downgrade(&file) };
         let number = ids::number(&self.stack, identity);
         let node = self.nodes.insert(Node::other(self.nodes.fresh(), Kind::File, number, state, None));
         let entry = self.entry_of(&node)?;
@@ -281,7 +281,8 @@ impl Union {
             Node::dir(ino, number, [at].into_iter().collect(), Some(link))
         } else {
             let home = Home { branch, real: identity, by: HomeBy::Name };
-            let state = OtherState { home, identity, generation: 0, opened: std::sync::Weak::new() };
+            let state =
+                OtherState { home, identity, generation: 0, data: None, opened: std::sync::Weak::new() };
             Node::other(ino, stat.kind, number, state, Some(link))
         })
     }

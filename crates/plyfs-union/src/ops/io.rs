@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use crate::attr::{Fh, Seek};
 use crate::error::{Error, Refusal, Result};
 use crate::handles::{Backing, FileHandle};
+use crate::ops::complete::Need;
 use crate::ops::setattr::kill_set_ids;
 use crate::union::Union;
 
@@ -76,14 +77,17 @@ impl Union {
             return Ok(());
         }
         let backing = self.backing(&handle, false)?;
-        if backing.writable { Ok(file::fsync(&backing.file, data_only)?) } else { Ok(()) }
+        if backing.writable {
+            return Ok(file::fsync(&backing.file, data_only)?);
+        }
+        self.sync_attributes(&handle.node)
     }
 
     fn bring_to_write(&self, handle: &FileHandle) -> Result<()> {
         if !handle.write {
             return Err(Error::BadHandle);
         }
-        self.copy_up(&handle.node, None)
+        self.copy_up(&handle.node, Need::All)
     }
 
     /// The file's `io` must be held: what is written through the answer must not be copied meanwhile.

@@ -13,6 +13,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::index::put;
 use crate::marks;
 use crate::nodes::{HomeBy, Node};
+use crate::ops::complete::Need;
 use crate::plan;
 use crate::policy::Writable;
 use crate::union::{TRIES, Union, index_mut};
@@ -37,7 +38,7 @@ impl Union {
                 // A file that never had a name (O_TMPFILE) can get one only on its own branch.
                 return Err(Refusal::CrossesBranches.into());
             }
-            self.copy_up_to(&node, Some(branch), None)?;
+            self.copy_up_to(&node, Some(branch), Need::Attributes)?;
             let dir = self.ensure_dir(&parent, branch)?;
             let mut state = self.listed_mut(&parent)?;
             let listing = index_mut(&mut state)?;

@@ -134,7 +134,7 @@ impl Union {
         if stat.kind != resolved.kind {
             return Err(Error::Stale);
         }
-        let identity = ids::identity(&self.stack, branch, obj, &stat)?;
+        let (identity, bare) = ids::origin(&self.stack, branch, obj, &stat)?;
         let link = Link { parent: parent.clone(), name: name.clone() };
         if stat.kind.is_dir() {
             let top = resolved.branch;
@@ -152,14 +152,22 @@ impl Union {
             let node = self.nodes.insert(node);
             return Ok(Found { node, seen: Some((spot, stat)) });
         }
-        let node = self.new_other(link, resolved.branch, &stat, identity);
+        let node = self.new_other(link, resolved.branch, (&stat, bare), identity)?;
         // Another name of a file that was copied up is served from elsewhere.
-        let here = node.as_other()?.state.read().home.real == RealId::of(&stat);
+        let state = node.as_other()?.state.read();
+        let here = state.home.real == RealId::of(&stat);
+        drop(state);
         Ok(Found { node, seen: here.then_some((spot, stat)) })
     }
 
     /// A node for a non-directory: hard links of one file are one node, also when only one of them was copied up.
-    pub(crate) fn new_other(&self, link: Link, branch: u16, stat: &Stat, identity: RealId) -> Arc<Node> {
+    fn new_other(
+        &self,
+        link: Link,
+        branch: u16,
+        (stat, bare): (&Stat, bool),
+        identity: RealId,
+    ) -> Result<Arc<Node>> {
         // Two names below of one file come apart at copy-up with `noplink`: then they are two from the start.
         let apart = self.noplink && !self.stack.writable(branch);
         let linked = !apart && (stat.nlink > 1 || !self.plinks.is_empty()) && stat.kind != Kind::Dir;
@@ -167,14 +175,15 @@ impl Union {
         let home = self.home_of(identity, linked, own);
         if linked && let Some(node) = self.nodes.grab_key(identity) {
             self.found_again(&node, &link, home);
-            return node;
+            return Ok(node);
         }
         let number = ids::number(&self.stack, identity);
-        let state = OtherState { home: home.clone(), identity, generation: 0, opened: Weak::new() };
+        let data = self.data_of(&home, &link, (stat, bare))?;
+        let state = OtherState { home: home.clone(), identity, generation: 0, data, opened: Weak::new() };
         let node = Node::other(self.nodes.fresh(), stat.kind, number, state, None);
         let node = if linked { self.nodes.insert_linked(identity, node) } else { self.nodes.insert(node) };
         self.found_again(&node, &link, home);
-        node
+        Ok(node)
     }
 
     fn home_of(&self, identity: RealId, linked: bool, own: Home) -> Home {

@@ -13,10 +13,12 @@ use crate::attr::{Fh, Ino, OpenHow, Opened};
 use crate::error::{Error, Refusal, Result};
 use crate::handles::{Backing, FileHandle};
 use crate::ids::RealId;
-use crate::nodes::{Home, HomeBy, Node};
+use crate::nodes::{HomeBy, Node, OtherState};
+use crate::ops::complete::Need;
 use crate::ops::setattr::kill_set_ids;
 use crate::passthrough::{Door, Mode, Pages, Pass};
 use crate::policy;
+use crate::resolve::BranchIdx;
 use crate::union::{TRIES, Union};
 
 /// S_ISUID and S_ISGID.
@@ -42,7 +44,7 @@ impl Union {
             self.check_writable(&node)?;
         }
         if how.truncate && how.write {
-            self.copy_up(&node, Some(0))?;
+            self.copy_up(&node, Need::First(0))?;
             let (backing, _) = self.open_backing(&node, true)?;
             plyfs_sys::file::truncate(&backing.file, 0)?;
             if how.kill_suidgid {
@@ -76,10 +78,10 @@ impl Union {
     ) -> Result<Option<Opened>> {
         let other = node.as_other()?;
         let mut door = other.door.lock();
-        let home = other.state.read().home.clone();
+        let state = other.state.read().clone();
         let door = &mut *door;
         let opened = match &mut door.mode {
-            Mode::Passing { pass, opens, writers } if pass.serves(home.real, how) => {
+            Mode::Passing { pass, opens, writers } if pass.serves(state.data_real(), how) => {
                 *opens += 1;
                 *writers += u32::from(how.write);
                 let id = pass.id;
@@ -87,11 +89,11 @@ impl Union {
             }
             Mode::Passing { .. } => return Ok(None),
             Mode::Served { opens } => {
-                let (backing, _) = self.open_backing(node, how.write)?;
+                let (backing, _) = self.open_served(node, how)?;
                 *opens += 1;
                 self.new_handle(node, how, Some(backing), None, door.pages)
             }
-            Mode::Closed => self.enter_first(node, door, &home, how, made)?,
+            Mode::Closed => self.enter_first(node, door, &state, how, made)?,
         };
         Ok(Some(opened))
     }
@@ -101,24 +103,27 @@ impl Union {
         &self,
         node: &Arc<Node>,
         door: &mut Door,
-        home: &Home,
+        state: &OtherState,
         how: OpenHow,
         made: Option<(Backing, Stat)>,
     ) -> Result<Opened> {
-        let wish = self.passthrough.is_fit(home.branch) && !how.direct;
-        let hot = door.hot.take().filter(|hot| wish && made.is_none() && hot.serves(home.real, how));
+        let from = state.data_branch();
+        let wish = self.passthrough.is_fit(from) && !how.direct;
+        let hot = door.hot.take();
+        let hot = hot.filter(|hot| wish && made.is_none() && hot.serves(state.data_real(), how));
         if let Some(pass) = hot {
             return Ok(self.enter_passing(node, door, how, pass, None));
         }
         let (backing, stat) = match made {
             Some(made) => made,
-            None => self.open_backing(node, how.write)?,
+            None => self.open_served(node, how)?,
         };
-        if wish && self.may_pass(home, &stat, how) {
-            let branch = self.stack.branch(home.branch);
-            let writable = branch.writable && stat.perm & SET_IDS == 0;
+        if wish && self.may_pass(from, &stat, how) {
+            let writable = self.stack.writable(from) && stat.perm & SET_IDS == 0;
             let kills = how.write && !how.keeps_set_ids;
-            if let Some(pass) = self.passthrough.register(branch, &backing.file, home.real, writable, kills) {
+            let branch = self.stack.branch(from);
+            let pass = self.passthrough.register(branch, &backing.file, RealId::of(&stat), writable, kills);
+            if let Some(pass) = pass {
                 return Ok(self.enter_passing(node, door, how, pass, Some(backing)));
             }
         }
@@ -149,12 +154,18 @@ impl Union {
     /// May the kernel have the file, as far as its meaning is concerned? Writers only where they write in place and
     /// have no set-id bits to clear. From below, where a copy may take the file's place while it is open, only big
     /// ones, since readers then stay with what is below (`ops/leave.rs`); and none where AUFS's answers are wanted.
-    fn may_pass(&self, home: &Home, stat: &Stat, how: OpenHow) -> bool {
-        if self.stack.writable(home.branch) {
+    fn may_pass(&self, from: BranchIdx, stat: &Stat, how: OpenHow) -> bool {
+        if self.stack.writable(from) {
             return !how.write || stat.perm & SET_IDS == 0;
         }
-        let may_rise = (0..home.branch).any(|branch| self.stack.writable(branch));
+        let may_rise = (0..from).any(|branch| self.stack.writable(branch));
         !how.write && (!may_rise || (stat.size >= BIG && !self.strict))
+    }
+
+    /// Opens the file as `how` says; a copy without its data gets that with the first write only.
+    fn open_served(&self, node: &Arc<Node>, how: OpenHow) -> Result<(Backing, Stat)> {
+        let write = how.write && !self.lacks_data(node)?;
+        self.open_backing(node, write)
     }
 
     fn new_handle(
@@ -213,10 +224,13 @@ impl Union {
         Ok(())
     }
 
-    /// Opens the file where it is now.
+    /// Opens the file that has the data now; a copy that is to be written gets its data first. Its attributes too.
     pub(crate) fn open_backing(&self, node: &Arc<Node>, write: bool) -> Result<(Backing, Stat)> {
         let other = node.as_other()?;
         for _ in 0..TRIES {
+            if let Some(backing) = self.open_elsewhere(node, write)? {
+                return Ok(backing);
+            }
             let generation = other.state.read().generation;
             let (spot, _) = self.spot(node)?;
             let branch = self.stack.branch(spot.branch);
@@ -231,7 +245,8 @@ impl Union {
             let stat = Obj::Fd(file.as_fd()).stat().map_err(|e| branch.blame(e))?;
             let mut state = other.state.write();
             // It was opened by a name, which may have become another file's since.
-            if state.generation == generation && RealId::of(&stat) == state.home.real {
+            let whole = state.data.is_none();
+            if whole && state.generation == generation && RealId::of(&stat) == state.home.real {
                 state.opened = Arc::downgrade(&file);
                 return Ok((Backing { file, generation, writable }, stat));
             }
@@ -252,7 +267,8 @@ impl Union {
         if let Some(backing) = slot.clone().filter(|backing| current(backing)) {
             return Ok(backing);
         }
-        let (backing, _) = self.open_backing(&handle.node, handle.write)?;
+        let write = handle.write && (write || !self.lacks_data(&handle.node)?);
+        let (backing, _) = self.open_backing(&handle.node, write)?;
         *slot = Some(backing.clone());
         Ok(backing)
     }

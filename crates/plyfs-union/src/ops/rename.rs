@@ -14,6 +14,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::index::{put, take};
 use crate::look;
 use crate::nodes::{DirState, Node, Place};
+use crate::ops::complete::Need;
 use crate::ops::remove::Losing;
 use crate::plan::{self, End, Plan, Side, Step};
 use crate::policy::{self, Writable};
@@ -178,7 +179,7 @@ impl<'a> Job<'a> {
             drop(state);
             return self.union.ensure_dir(node, branch).map(drop);
         }
-        self.union.copy_up_to(node, Some(branch), None)?;
+        self.union.copy_up_to(node, Some(branch), Need::Attributes)?;
         self.union.settle_name(node, &name.parent, &name.leaf)
     }
 

@@ -1,4 +1,4 @@
-//! setattr: size, owner, mode, times. Everything but a size change copies the object up whole.
+//! setattr: size, owner, mode, times. Everything copies the object up; how much of its data, `complete.rs` says.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use plyfs_sys::{Kind, NewTime, Obj, Stat};
 use crate::attr::{Attr, Fh, Ino, SetAttr, SetTime};
 use crate::error::{Refusal, Result};
 use crate::nodes::Node;
+use crate::ops::complete::Need;
 use crate::policy;
 use crate::union::Union;
 
@@ -18,7 +19,7 @@ impl Union {
     /// Changes what `change` names, in one order: size, owner, mode, times.
     pub fn setattr(&self, ino: Ino, fh: Option<Fh>, change: &SetAttr) -> Result<Attr> {
         let node = self.node(ino)?;
-        self.make_writable(&node, change.size)?;
+        self.make_writable(&node, change.size.map_or(Need::Attributes, Need::First))?;
         let (spot, stat) = self.spot(&node)?;
         let branch = self.stack.branch(spot.branch);
         if let Some(size) = change.size {
@@ -46,10 +47,10 @@ impl Union {
         Ok(Attr { lasts: attr.lasts && !self.is_left(ino), ..attr })
     }
 
-    /// Brings a node to a writable branch; of a file that is about to be cut, only `size` bytes.
-    pub(crate) fn make_writable(&self, node: &Arc<Node>, size: Option<u64>) -> Result<()> {
+    /// Brings a node to a writable branch, a file with the data it needs.
+    pub(crate) fn make_writable(&self, node: &Arc<Node>, need: Need) -> Result<()> {
         if !node.kind.is_dir() {
-            return self.copy_up(node, size);
+            return self.copy_up(node, need);
         }
         // A removed directory is changed where it was; not if that is no place to write.
         if let Some((branch, _)) = node.as_dir()?.gone.read().clone() {

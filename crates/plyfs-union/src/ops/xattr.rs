@@ -8,6 +8,7 @@ use plyfs_sys::{Errno, SetXattr};
 use crate::attr::{Ino, XattrFlags};
 use crate::error::{Refusal, Result};
 use crate::marks;
+use crate::ops::complete::Need;
 use crate::union::Union;
 
 impl Union {
@@ -34,7 +35,7 @@ impl Union {
             (true, true) => return Err(Refusal::Invalid.into()),
         };
         let node = self.node(ino)?;
-        self.make_writable(&node, None)?;
+        self.make_writable(&node, Need::Attributes)?;
         let (spot, _) = self.spot(&node)?;
         spot.obj().set_xattr(name, value, how).map_err(|e| self.stack.branch(spot.branch).blame(e))
     }
@@ -69,7 +70,7 @@ impl Union {
             }
             found => found.map(drop).map_err(|e| self.stack.branch(spot.branch).blame(e))?,
         }
-        self.make_writable(&node, None)?;
+        self.make_writable(&node, Need::Attributes)?;
         let (spot, _) = self.spot(&node)?;
         spot.obj().remove_xattr(name).map_err(|e| self.stack.branch(spot.branch).blame(e))
     }

@@ -151,6 +151,10 @@ impl Deref for Tree {
 }
 
 impl Tree {
+    pub(crate) fn of(spec: &MountSpec) -> Tree {
+        Tree(Union::open(spec).unwrap())
+    }
+
     pub(crate) fn find(&self, path: &str) -> Result<Option<Entry>> {
         let mut found = None;
         let mut dir = Ino::ROOT;

@@ -9,6 +9,9 @@
 mod bench;
 mod hard_links;
 mod hostile;
+mod metacopy;
+mod metacopy_kept;
+mod metacopy_random;
 mod races;
 mod stacks;
 mod unprivileged;

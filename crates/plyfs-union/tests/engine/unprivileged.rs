@@ -11,7 +11,7 @@ use plyfs_sys::Errno;
 use plyfs_sys::cred::effective_uid;
 use plyfs_union::{SetAttr, SetTime};
 
-use crate::bench::{Branches, UP_LOW, errno};
+use crate::bench::{Branches, READ, UP_LOW, errno};
 
 const NOBODY: u32 = 65534;
 /// Where the branches are, for the process that is nobody.
@@ -82,6 +82,30 @@ fn read_only_files_can_be_copied_up() {
             assert!(branches.path("up").join(name).is_file());
         }
         assert!(tree.find("g").unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_read_only_copy_without_data_can_get_its_data() {
+    let name = "a_read_only_copy_without_data_can_get_its_data";
+    let text = "x".repeat(200_000);
+    let prepare = |branches: &Branches| {
+        branches.file("low/f", &text);
+        give(branches, "low/f", 0o644);
+    };
+    as_nobody(name, prepare, |branches| {
+        let tree = branches.open(UP_LOW);
+        let ino = tree.ino("f");
+        let file = tree.open_file(ino, READ).unwrap();
+        assert_eq!(tree.chmod(ino, 0o444).unwrap(), 0o444);
+        assert!(fs::metadata(branches.path("up/f")).unwrap().blocks() < 64);
+        assert_eq!(tree.read_open(file), "x".repeat(256));
+        let size = SetAttr { size: Some(200_001), ..SetAttr::default() };
+        // The data comes; the cut itself is refused by the mode, as on any copy.
+        assert_eq!(errno(tree.setattr(ino, None, &size)), Errno::ACCESS);
+        let copy = fs::read_to_string(branches.path("up/f")).unwrap();
+        assert!(copy == text && branches.mode("up/f") == 0o444);
+        assert_eq!(tree.read_open(file), "x".repeat(256));
     });
 }
 

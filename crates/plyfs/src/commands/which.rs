@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use plyfs_sys::Errno;
 use plyfs_sys::stat::Kind;
-use plyfs_union::{Layer, LayerSays};
+use plyfs_union::{BranchInfo, DataAt, Layer, LayerSays};
 use serde::Serialize;
 
 use crate::cli::WhichArgs;
@@ -41,6 +41,15 @@ struct Say {
     says: &'static str,
     #[serde(rename = "type")]
     kind: Option<&'static str>,
+    /// Where its data is, if it is a copy of metadata alone.
+    data: Option<Data>,
+}
+
+#[derive(Debug, Serialize)]
+struct Data {
+    /// `None`: lost.
+    index: Option<u16>,
+    path: String,
 }
 
 /// Runs the command. Fails (after showing everything) when a path is served by no branch.
@@ -73,6 +82,7 @@ fn explain(path: &Path) -> Result<One, Failure> {
             perm: branch.map(|branch| branch.perm.clone()).unwrap_or_default(),
             says,
             kind: kind.map(kind_word),
+            data: layer.data.as_ref().map(|data| where_data_is(data, &branches)),
         }
     };
     let says: Vec<Say> = steps.iter().map(say).collect();
@@ -84,6 +94,13 @@ fn explain(path: &Path) -> Result<One, Failure> {
         serves,
         branches: says,
     })
+}
+
+/// The path in the branch, branch included; of lost data, the path that no branch below has.
+fn where_data_is(data: &DataAt, branches: &[BranchInfo]) -> Data {
+    let branch = data.branch.and_then(|index| branches.get(usize::from(index)));
+    let path = branch.map_or(data.path.clone(), |branch| inside(&branch.path, &data.path));
+    Data { index: data.branch, path: path_line(&path) }
 }
 
 fn inside(root: &Path, path: &Path) -> std::path::PathBuf {
@@ -129,6 +146,17 @@ fn sentence(says: &str) -> &'static str {
     }
 }
 
+fn data_line(page: &Page<'_>, data: &Data) -> String {
+    match data.index {
+        Some(index) => page.paint(
+            Tone::Faint,
+            format!("        its data is in br{index}, {}: only metadata was copied up", data.path),
+        ),
+        None => page
+            .paint(Tone::Bad, format!("        its data is lost: no branch below has it at {}", data.path)),
+    }
+}
+
 impl Report for Which {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         for one in &self.paths {
@@ -147,6 +175,9 @@ impl Report for Which {
                 );
                 let line = page.paint(tone, line);
                 page.line(line)?;
+                if let Some(data) = &say.data {
+                    page.line(data_line(page, data))?;
+                }
             }
         }
         Ok(())
@@ -166,7 +197,14 @@ mod tests {
 
     #[test]
     fn every_say_has_its_sentence() {
-        let say = Say { index: 0, path: "/b/x".into(), perm: "rw".into(), says: "whiteout", kind: None };
+        let say = Say {
+            index: 0,
+            path: "/b/x".into(),
+            perm: "rw".into(),
+            says: "whiteout",
+            kind: None,
+            data: None,
+        };
         let one = One {
             path: "m/x".into(),
             mount_point: "/m".into(),

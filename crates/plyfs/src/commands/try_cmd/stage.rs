@@ -10,7 +10,7 @@ use plyfs_sys::mounts::{self, UnmountFlags};
 use plyfs_sys::process::view;
 use plyfs_sys::{Errno, SysError, cred};
 use plyfs_union::Union;
-use plyfs_union::spec::{BranchSpec, KernelFlags, MountSpec, Perm};
+use plyfs_union::spec::{BranchSpec, KernelFlags, MountSpec, Perm, Speed};
 
 use super::area::Area;
 use super::parts::{self, Form, Part};
@@ -225,6 +225,8 @@ fn spec(upper: &Path, lower: &Path) -> MountSpec {
     MountSpec {
         branches: vec![BranchSpec::new(upper, Perm::Rw), BranchSpec::new(lower, Perm::Ro)],
         volatile: true,
+        // People read the kept branches without plyfs.
+        speed: Speed { metacopy: Some(false), ..Speed::default() },
         // A user's namespace has names for nobody else's ids, and the kernel would refuse every change of their files.
         adopt_unmapped: cred::effective_uid() != 0,
         kernel: KernelFlags { nosuid: Some(false), nodev: Some(false), ..KernelFlags::default() },
