@@ -49,14 +49,25 @@ pub fn send(
     answer: &std::result::Result<Reply, Errno>,
     body: &[u8],
 ) -> Result<()> {
+    if matches!(answer, Ok(Reply::Nothing)) {
+        return Ok(());
+    }
+    let (head, bytes) = parts(unique, answer, body);
+    device.send(&[IoSlice::new(head.as_bytes()), IoSlice::new(bytes)])
+}
+
+/// The header of the answer to request `unique`, and what follows it.
+pub fn parts<'a>(
+    unique: u64,
+    answer: &'a std::result::Result<Reply, Errno>,
+    body: &'a [u8],
+) -> (OutHeader, &'a [u8]) {
     let bytes = match answer {
-        Ok(Reply::Nothing) => return Ok(()),
         Ok(Reply::Body(length)) => body.get(..*length).unwrap_or_default(),
         Ok(Reply::Owned(bytes)) => bytes,
-        Err(_) => &[],
+        Ok(Reply::Nothing) | Err(_) => &[],
     };
-    let head = header(unique, bytes.len(), answer.as_ref().err().copied());
-    device.send(&[IoSlice::new(head.as_bytes()), IoSlice::new(bytes)])
+    (header(unique, bytes.len(), answer.as_ref().err().copied()), bytes)
 }
 
 #[cfg(test)]
