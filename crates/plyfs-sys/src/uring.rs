@@ -104,7 +104,7 @@ impl End {
 /// What ended a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Came {
-    /// A request: [`Entry::request`].
+    /// A request: [`Entry::parts`].
     Request,
     /// The end that was given at the beginning.
     End,
@@ -126,7 +126,9 @@ pub struct Entry {
 impl Entry {
     /// For payloads of at most `payload` bytes. It serves nothing until [`Entry::begin`].
     pub fn new(payload: usize) -> Result<Entry> {
-        let payload = payload.max(LEAST_PAYLOAD);
+        // INIT counts pages of 4096 bytes, and the kernel takes them for its own, which may be larger.
+        let pages = payload.max(LEAST_PAYLOAD).div_ceil(4096);
+        let payload = pages * rustix::param::page_size();
         let (ring, memory) = (Ring::new()?, Mapping::anonymous(PAYLOAD + payload)?);
         Ok(Entry { ring, memory, payload, target: -1, queue: 0, held: None })
     }
@@ -209,23 +211,37 @@ impl Entry {
         self.memory.bytes_mut(0, PAYLOAD).copy_within(from..from + length, to);
     }
 
-    /// The request that is ours to answer; empty if none is.
-    pub fn request(&self) -> &[u8] {
+    /// The request that is ours to answer, empty if none is; and memory where the reply's body may be made at once,
+    /// empty if the request itself lies there.
+    pub fn parts(&mut self) -> (&[u8], &mut [u8]) {
         let held = self.held.clone().unwrap_or(0..0);
-        self.memory.bytes(held.start, held.len())
+        let all = self.memory.bytes_mut(0, PAYLOAD + self.payload);
+        if held.end == PAYLOAD {
+            let (front, payload) = all.split_at_mut(PAYLOAD);
+            return (&front[held], payload);
+        }
+        (&all[held], &mut [])
     }
 
     /// Puts the reply in place of the request; the next [`Entry::wait`] hands it over.
     pub fn reply(&mut self, header: &[u8], body: &[u8]) -> Result<()> {
-        if header.len() != REPLY_HEADER || body.len() > self.payload {
+        if body.len() > self.payload {
+            return Err(SysError::new("io_uring(/dev/fuse)", Errno::MSGSIZE));
+        }
+        self.memory.bytes_mut(PAYLOAD, body.len()).copy_from_slice(body);
+        self.reply_in_place(header, body.len())
+    }
+
+    /// The same for a body that was made in the memory of [`Entry::parts`].
+    pub fn reply_in_place(&mut self, header: &[u8], length: usize) -> Result<()> {
+        if header.len() != REPLY_HEADER || length > self.payload {
             return Err(SysError::new("io_uring(/dev/fuse)", Errno::MSGSIZE));
         }
         if self.held.take().is_none() {
             return Err(SysError::new("io_uring(/dev/fuse)", Errno::ALREADY));
         }
-        self.memory.bytes_mut(PAYLOAD, body.len()).copy_from_slice(body);
         self.memory.bytes_mut(IN_OUT, REPLY_HEADER).copy_from_slice(header);
-        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
         self.memory.bytes_mut(PAYLOAD_LENGTH, 4).copy_from_slice(&length.to_ne_bytes());
         let mut id = [0; 8];
         id.copy_from_slice(self.memory.bytes(COMMIT_ID, 8));
@@ -280,7 +296,7 @@ mod tests {
         entry.wait().unwrap_err();
         end.tell().unwrap();
         assert_eq!(entry.wait().unwrap(), Came::End);
-        assert!(entry.request().is_empty());
+        assert!(entry.parts().0.is_empty());
         assert_eq!(entry.reply(&[0; 16], &[]).unwrap_err().errno(), Errno::ALREADY);
     }
 
@@ -296,9 +312,12 @@ mod tests {
         put(PAYLOAD, b"name");
         put(PAYLOAD_LENGTH, &4_u32.to_ne_bytes());
         entry.hold();
-        assert_eq!((entry.request().len(), &entry.request()[40..]), (47, &b"abcname"[..]));
+        let (request, room) = entry.parts();
+        assert_eq!((request.len(), &request[40..], room.len()), (47, &b"abcname"[..], 0));
         entry.memory.bytes_mut(PAYLOAD_LENGTH, 4).copy_from_slice(&44_u32.to_ne_bytes());
         entry.hold();
-        assert_eq!(entry.request().len(), 40, "more payload than the request has bytes");
+        let (request, room) = entry.parts();
+        assert_eq!(request.len(), 40, "more payload than the request has bytes");
+        assert!(room.len() >= LEAST_PAYLOAD);
     }
 }

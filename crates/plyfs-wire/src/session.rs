@@ -156,9 +156,8 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     pub(crate) fn new(max_write: u32) -> Buffers {
-        let data = max_write as usize;
         // Zeroed by the allocator: pages never used cost nothing.
-        Buffers { request: vec![0; HEADROOM + data], body: vec![0; data] }
+        Buffers { request: vec![0; HEADROOM + max_write as usize], body: vec![0; reply::room(max_write)] }
     }
 }
 
@@ -205,7 +204,7 @@ impl<F: Filesystem> Shared<F> {
     }
 
     /// Whom to answer what; `None` if there is nobody.
-    pub(crate) fn answer_raw(&self, raw: &[u8], body: &mut Vec<u8>) -> Option<(u64, Answer<Reply>)> {
+    pub(crate) fn answer_raw(&self, raw: &[u8], body: &mut [u8]) -> Option<(u64, Answer<Reply>)> {
         match parse(raw, self.agreed.dialect()) {
             Ok(request) => Some((request.header.unique, self.answer(&request, body))),
             Err(Malformed::NoHeader) => {
@@ -220,7 +219,7 @@ impl<F: Filesystem> Shared<F> {
     }
 
     /// The handler's answer; a handler that panics fails its own request only.
-    fn answer(&self, request: &Request<'_>, body: &mut Vec<u8>) -> Answer<Reply> {
+    fn answer(&self, request: &Request<'_>, body: &mut [u8]) -> Answer<Reply> {
         if self.is_denied(request) {
             return Err(Errno::ACCESS);
         }
@@ -282,7 +281,7 @@ fn handshake(device: &Device, config: &Config, io_uring: bool) -> Result<Agreed,
             _ => return Err(SessionError::NoInit),
         };
         debug_assert_eq!(header.opcode, opcode::INIT);
-        let mut body = Vec::new();
+        let mut body = vec![0; reply::room(0)];
         let (answer, verdict) = match negotiate(&offer, &wishes) {
             Verdict::Agree(agreed, out) => (Ok(Reply::of(&out, &mut body)), Some(Ok(agreed))),
             Verdict::Again(out) => (Ok(Reply::of(&out, &mut body)), None),

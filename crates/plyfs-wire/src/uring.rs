@@ -14,12 +14,11 @@ use tracing::{debug, error, warn};
 use zerocopy::IntoBytes;
 
 use crate::filesystem::Filesystem;
-use crate::reply;
+use crate::reply::{self, Reply};
 use crate::session::{Config, Shared};
 
 /// Threads per queue, at least: one slow request must not hold up all others of its processor.
 const LEAST_PER_QUEUE: usize = 2;
-const PAGE: usize = 4096;
 
 /// Everything that the transport needs, made before it is agreed on.
 #[derive(Debug)]
@@ -64,7 +63,7 @@ fn is_allowed() -> bool {
 fn make(config: &Config) -> Result<Rings, SysError> {
     let queues = uring::queues();
     let each = config.max_workers.div_ceil(queues.into()).max(LEAST_PER_QUEUE);
-    let payload = (config.max_write as usize).next_multiple_of(PAGE);
+    let payload = reply::room(config.max_write);
     let queue_of_each = (0..queues).flat_map(|queue| std::iter::repeat_n(queue, each));
     let entries = queue_of_each.map(|queue| Ok((queue, Entry::new(payload)?))).collect::<Result<_, _>>()?;
     Ok(Rings { entries, end: Arc::new(End::new()?) })
@@ -132,13 +131,21 @@ fn is_end(errno: Errno) -> bool {
 }
 
 fn serve_entry<F: Filesystem>(shared: &Shared<F>, entry: &mut Entry) -> Result<(), SysError> {
-    let mut body = vec![0; shared.agreed.max_write as usize];
+    // For answers to requests that fill the ring's memory themselves: what is written, names. These are short.
+    let mut spare = vec![0; reply::room(0)];
     while entry.wait()? == Came::Request {
-        let Some((unique, answer)) = shared.answer_raw(entry.request(), &mut body) else {
+        let (request, place) = entry.parts();
+        let in_place = !place.is_empty();
+        let body = if in_place { place } else { &mut spare[..] };
+        let Some((unique, answer)) = shared.answer_raw(request, body) else {
             continue;
         };
-        let (head, bytes) = reply::parts(unique, &answer, &body);
-        let sent = entry.reply(head.as_bytes(), bytes);
+        let sent = if let (true, Ok(Reply::Body(length))) = (in_place, &answer) {
+            entry.reply_in_place(reply::header(unique, *length, None).as_bytes(), *length)
+        } else {
+            let (head, bytes) = reply::parts(unique, &answer, &spare);
+            entry.reply(head.as_bytes(), bytes)
+        };
         if let Err(error) = sent {
             error!(unique, "a reply was refused: {error}");
             let eio = reply::header(unique, 0, Some(Errno::IO));
