@@ -218,6 +218,7 @@ fn session_config(spec: &MountSpec, options: &MountOptions) -> Config {
         max_workers: spec.speed.max_threads.map_or(Config::default().max_workers, |n| n as usize),
         posix_acl: !spec.noacl && !spec.noxattrs,
         only_for: only_owner.then(cred::effective_uid),
+        io_uring: spec.speed.io_uring,
         ..Config::default()
     }
 }

@@ -15,6 +15,7 @@ pub mod mounts;
 pub mod obj;
 pub mod process;
 pub mod stat;
+pub mod uring;
 
 pub use dir::{Access, Dir, RawEntry, RenameHow};
 pub use error::{Errno, Result, SysError};

@@ -12,11 +12,8 @@ use crate::request::*;
 
 use crate::reply::Reply;
 
-/// No READ may ask for more: the kernel's own limit is far below.
-const MOST_PER_READ: usize = 64 << 20;
-
-/// Answers one request; `body` is the worker's buffer for what follows the reply's header.
-pub(crate) fn dispatch(fs: &impl Filesystem, request: &Request<'_>, body: &mut Vec<u8>) -> Answer<Reply> {
+/// Answers one request; `body` is the buffer for what follows the reply's header, of [`crate::reply::room`] or more.
+pub(crate) fn dispatch(fs: &impl Filesystem, request: &Request<'_>, body: &mut [u8]) -> Answer<Reply> {
     let cx = RequestContext::new(&request.header);
     let node = request.header.nodeid;
     match request.body {
@@ -47,7 +44,7 @@ fn name(
     cx: &RequestContext,
     parent: u64,
     operation: NameOp<'_>,
-    body: &mut Vec<u8>,
+    body: &mut [u8],
 ) -> Answer<Reply> {
     let entry = match operation {
         NameOp::Lookup(name) => fs.lookup(cx, (parent, name))?,
@@ -73,7 +70,7 @@ fn on_node(
     cx: &RequestContext,
     node: u64,
     operation: NodeOp,
-    body: &mut Vec<u8>,
+    body: &mut [u8],
 ) -> Answer<Reply> {
     let handle = |flags: u32, fh: u64| (flags & GETATTR_FH != 0).then_some(fh);
     Ok(match operation {
@@ -100,12 +97,13 @@ fn file(
     cx: &RequestContext,
     node: u64,
     operation: FileOp<'_>,
-    body: &mut Vec<u8>,
+    body: &mut [u8],
 ) -> Answer<Reply> {
     Ok(match operation {
         FileOp::Open(how) => Reply::of(&fs.open(cx, node, &how)?, body),
         FileOp::Read(how) => {
-            let room = room(body, how.size)?;
+            // Never more than INIT agreed; a shorter answer would mean the file's end.
+            let room = body.get_mut(..how.size as usize).ok_or(Errno::INVAL)?;
             let most = room.len();
             Reply::Body(fs.read(cx, node, &how, room)?.min(most))
         }
@@ -144,17 +142,17 @@ fn dir(
     cx: &RequestContext,
     node: u64,
     operation: DirOp,
-    body: &mut Vec<u8>,
+    body: &mut [u8],
 ) -> Answer<Reply> {
     Ok(match operation {
         DirOp::Opendir(how) => Reply::of(&fs.opendir(cx, node, &how)?, body),
         DirOp::Readdir(how) => {
-            let mut out = Dirents::new(room(body, how.size)?);
+            let mut out = Dirents::new(up_to(body, how.size));
             fs.readdir(cx, node, &how, &mut out)?;
             Reply::Body(out.used())
         }
         DirOp::Readdirplus(how) => {
-            let mut out = Dirents::new(room(body, how.size)?);
+            let mut out = Dirents::new(up_to(body, how.size));
             fs.readdirplus(cx, node, &how, &mut out)?;
             Reply::Body(out.used())
         }
@@ -174,7 +172,7 @@ fn xattr(
     cx: &RequestContext,
     node: u64,
     operation: XattrOp<'_>,
-    body: &mut Vec<u8>,
+    body: &mut [u8],
 ) -> Answer<Reply> {
     match operation {
         XattrOp::Get { name, size } => sized(fs.getxattr(cx, node, name)?, size, body),
@@ -189,7 +187,7 @@ fn xattr(
 }
 
 /// The convention of getxattr(2): size 0 asks for the length, too small a size is ERANGE.
-fn sized(value: Vec<u8>, size: u32, body: &mut Vec<u8>) -> Answer<Reply> {
+fn sized(value: Vec<u8>, size: u32, body: &mut [u8]) -> Answer<Reply> {
     if size == 0 {
         let size = clamp(value.len() as u64);
         return Ok(Reply::of(&GetxattrOut { size, padding: 0 }, body));
@@ -200,16 +198,10 @@ fn sized(value: Vec<u8>, size: u32, body: &mut Vec<u8>) -> Answer<Reply> {
     Ok(Reply::Owned(value))
 }
 
-/// The first `size` bytes of the body buffer, which grows if it must.
-fn room(body: &mut Vec<u8>, size: u32) -> Answer<&mut [u8]> {
-    let size = size as usize;
-    if size > MOST_PER_READ {
-        return Err(Errno::INVAL);
-    }
-    if body.len() < size {
-        body.resize(size, 0);
-    }
-    Ok(&mut body[..size])
+/// At most `size` bytes of the body buffer: a listing may always be given in smaller pieces.
+fn up_to(body: &mut [u8], size: u32) -> &mut [u8] {
+    let length = body.len().min(size as usize);
+    &mut body[..length]
 }
 
 fn clamp(size: u64) -> u32 {

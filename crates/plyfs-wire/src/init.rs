@@ -35,6 +35,8 @@ pub struct Wishes {
     pub max_write: u32,
     /// Requests that the kernel may send ahead (readahead, forgets).
     pub max_background: u16,
+    /// Requests come by io_uring once every processor's queue has an entry.
+    pub io_uring: bool,
 }
 
 /// What both sides settled on.
@@ -52,6 +54,11 @@ impl Agreed {
     /// The form of later requests.
     pub fn dialect(&self) -> Dialect {
         Dialect { setxattr_ext: self.flags.contains(InitFlags::SETXATTR_EXT) }
+    }
+
+    /// Whether requests come by io_uring.
+    pub fn io_uring(&self) -> bool {
+        self.flags.contains(InitFlags::OVER_IO_URING)
     }
 }
 
@@ -129,6 +136,7 @@ fn wanted(wishes: &Wishes) -> InitFlags {
     flags.set(InitFlags::POSIX_ACL, wishes.posix_acl);
     flags.set(InitFlags::DO_READDIRPLUS, wishes.readdirplus != Readdirplus::Never);
     flags.set(InitFlags::READDIRPLUS_AUTO, wishes.readdirplus == Readdirplus::Auto);
+    flags.set(InitFlags::OVER_IO_URING, wishes.io_uring);
     flags
 }
 
@@ -143,6 +151,7 @@ mod tests {
         posix_acl: true,
         max_write: 1 << 20,
         max_background: 64,
+        io_uring: false,
     };
 
     fn offer(minor: u32, flags: InitFlags) -> InitIn {
@@ -174,6 +183,17 @@ mod tests {
         assert_eq!(agreed.flags, InitFlags::ASYNC_READ);
         assert_eq!((out.minor, out.max_pages, out.max_write), (31, 32, 131_072));
         assert!(!agreed.dialect().setxattr_ext);
+    }
+
+    #[test]
+    fn io_uring_is_agreed_only_if_both_want_it() {
+        for (wanted, offered) in [(true, true), (true, false), (false, true)] {
+            let mut flags = InitFlags::all();
+            flags.set(InitFlags::OVER_IO_URING, offered);
+            let wishes = Wishes { io_uring: wanted, ..WISHES };
+            let Verdict::Agree(agreed, _) = negotiate(&offer(99, flags), &wishes) else { panic!() };
+            assert_eq!(agreed.io_uring(), wanted && offered);
+        }
     }
 
     #[test]

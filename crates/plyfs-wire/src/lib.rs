@@ -22,7 +22,8 @@
 //! # Where things are
 //!
 //! bytes: [`messages`]; bytes to typed requests: [`request`] (pure); typed answers to bytes: [`reply`], [`dirents`];
-//! what a file system implements: [`Filesystem`]; the loops: [`session`]; mount(2), fusermount3: [`mount()`].
+//! what a file system implements: [`Filesystem`]; the loops: [`session`], and `uring` where requests come by io_uring;
+//! mount(2), fusermount3: [`mount()`].
 
 mod backing;
 pub mod dirents;
@@ -36,6 +37,7 @@ pub mod notify;
 pub mod reply;
 pub mod request;
 pub mod session;
+mod uring;
 mod workers;
 
 pub use backing::Backings;

@@ -10,6 +10,9 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::messages::OutHeader;
 
+/// Any struct fits, and the largest page that a kernel may read at once, whatever was agreed.
+const LEAST_ROOM: usize = 64 << 10;
+
 /// What follows the header of a reply.
 #[derive(Debug)]
 pub enum Reply {
@@ -26,14 +29,16 @@ impl Reply {
     pub const DONE: Reply = Reply::Body(0);
 
     /// A struct, put into the body buffer.
-    pub fn of<T: IntoBytes + Immutable>(value: &T, body: &mut Vec<u8>) -> Reply {
+    pub fn of<T: IntoBytes + Immutable>(value: &T, body: &mut [u8]) -> Reply {
         let bytes = value.as_bytes();
-        if body.len() < bytes.len() {
-            body.resize(bytes.len(), 0);
-        }
         body[..bytes.len()].copy_from_slice(bytes);
         Reply::Body(bytes.len())
     }
+}
+
+/// Bytes that a body buffer needs where `max_write` is agreed.
+pub fn room(max_write: u32) -> usize {
+    (max_write as usize).max(LEAST_ROOM)
 }
 
 /// The header of a reply with `length` bytes after it.
@@ -49,14 +54,25 @@ pub fn send(
     answer: &std::result::Result<Reply, Errno>,
     body: &[u8],
 ) -> Result<()> {
+    if matches!(answer, Ok(Reply::Nothing)) {
+        return Ok(());
+    }
+    let (head, bytes) = parts(unique, answer, body);
+    device.send(&[IoSlice::new(head.as_bytes()), IoSlice::new(bytes)])
+}
+
+/// The header of the answer to request `unique`, and what follows it.
+pub fn parts<'a>(
+    unique: u64,
+    answer: &'a std::result::Result<Reply, Errno>,
+    body: &'a [u8],
+) -> (OutHeader, &'a [u8]) {
     let bytes = match answer {
-        Ok(Reply::Nothing) => return Ok(()),
         Ok(Reply::Body(length)) => body.get(..*length).unwrap_or_default(),
         Ok(Reply::Owned(bytes)) => bytes,
-        Err(_) => &[],
+        Ok(Reply::Nothing) | Err(_) => &[],
     };
-    let head = header(unique, bytes.len(), answer.as_ref().err().copied());
-    device.send(&[IoSlice::new(head.as_bytes()), IoSlice::new(bytes)])
+    (header(unique, bytes.len(), answer.as_ref().err().copied()), bytes)
 }
 
 #[cfg(test)]
@@ -72,7 +88,7 @@ mod tests {
 
     #[test]
     fn structs_go_to_the_front_of_the_body() {
-        let mut body = vec![1; 4];
+        let mut body = [1; 8];
         let reply = Reply::of(&WriteOut { size: 5, padding: 0 }, &mut body);
         assert!(matches!(reply, Reply::Body(8)));
         assert_eq!(body, [5, 0, 0, 0, 0, 0, 0, 0]);

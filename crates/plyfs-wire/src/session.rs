@@ -19,6 +19,7 @@ use crate::messages::{HEADROOM, opcode};
 use crate::notify::Notifier;
 use crate::reply::{self, Reply};
 use crate::request::{Body, Dialect, DirOp, FileOp, Malformed, Request, parse};
+use crate::uring::{self, Rings};
 use crate::workers;
 
 /// How a session is to run.
@@ -40,6 +41,8 @@ pub struct Config {
     pub max_background: u16,
     /// `allow_root`: only this user and root are answered, others get EACCES.
     pub only_for: Option<u32>,
+    /// Requests come by io_uring where the kernel allows it; more threads then wait.
+    pub io_uring: bool,
 }
 
 impl Default for Config {
@@ -53,6 +56,7 @@ impl Default for Config {
             posix_acl: true,
             max_background: 64,
             only_for: None,
+            io_uring: false,
         }
     }
 }
@@ -81,6 +85,7 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct Session<F> {
     pub(crate) shared: Arc<Shared<F>>,
+    rings: Option<Rings>,
 }
 
 /// What all workers use.
@@ -96,11 +101,14 @@ pub(crate) struct Shared<F> {
 impl<F: Filesystem> Session<F> {
     /// Waits for INIT on a mounted device and answers it.
     pub fn start(device: Device, fs: F, config: Config) -> Result<Session<F>, SessionError> {
-        let agreed = handshake(&device, &config)?;
+        // Before INIT: what is agreed there must not fail afterwards.
+        let rings = if config.io_uring { uring::prepare(&config) } else { None };
+        let agreed = handshake(&device, &config, rings.is_some())?;
         debug!(?agreed, "session begins");
+        let rings = rings.filter(|_| agreed.io_uring());
         let load = workers::Load::default();
         let shared = Shared { device: Arc::new(device), fs, config, agreed, load };
-        Ok(Session { shared: Arc::new(shared) })
+        Ok(Session { shared: Arc::new(shared), rings })
     }
 
     /// The file system given to [`Session::start`].
@@ -126,7 +134,12 @@ impl<F: Filesystem> Session<F> {
 
     /// Serves on this thread and as many more as the load wants, until the connection ends.
     pub fn run(self) -> Result<(), SessionError> {
+        let by_ring = self.rings.map(|rings| uring::serve(rings, &self.shared));
         let result = workers::run(&self.shared);
+        if let Some(by_ring) = by_ring {
+            by_ring.end();
+        }
+        workers::wait_for_all(&self.shared);
         self.shared.fs.destroy();
         result.map_err(|error| match error.errno() {
             Errno::CONNABORTED => SessionError::Aborted,
@@ -143,9 +156,8 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     pub(crate) fn new(max_write: u32) -> Buffers {
-        let data = max_write as usize;
         // Zeroed by the allocator: pages never used cost nothing.
-        Buffers { request: vec![0; HEADROOM + data], body: vec![0; data] }
+        Buffers { request: vec![0; HEADROOM + max_write as usize], body: vec![0; reply::room(max_write)] }
     }
 }
 
@@ -176,14 +188,8 @@ impl<F: Filesystem> Shared<F> {
     /// Answers the request in the first `length` bytes of the buffer.
     pub(crate) fn serve(&self, device: &Device, buffers: &mut Buffers, length: usize) {
         let Buffers { request, body } = buffers;
-        let raw = &request[..length];
-        let (unique, answer) = match parse(raw, self.agreed.dialect()) {
-            Ok(request) => (request.header.unique, self.answer(&request, body)),
-            Err(Malformed::NoHeader) => return warn!("a message without a header was ignored"),
-            Err(bad @ Malformed::Body { unique, .. }) => {
-                error!("{bad}");
-                (unique, Err(Errno::IO))
-            }
+        let Some((unique, answer)) = self.answer_raw(&request[..length], body) else {
+            return;
         };
         if let Err(error) = reply::send(device, unique, &answer, body) {
             match error.errno() {
@@ -197,8 +203,23 @@ impl<F: Filesystem> Shared<F> {
         }
     }
 
+    /// Whom to answer what; `None` if there is nobody.
+    pub(crate) fn answer_raw(&self, raw: &[u8], body: &mut [u8]) -> Option<(u64, Answer<Reply>)> {
+        match parse(raw, self.agreed.dialect()) {
+            Ok(request) => Some((request.header.unique, self.answer(&request, body))),
+            Err(Malformed::NoHeader) => {
+                warn!("a message without a header was ignored");
+                None
+            }
+            Err(bad @ Malformed::Body { unique, .. }) => {
+                error!("{bad}");
+                Some((unique, Err(Errno::IO)))
+            }
+        }
+    }
+
     /// The handler's answer; a handler that panics fails its own request only.
-    fn answer(&self, request: &Request<'_>, body: &mut Vec<u8>) -> Answer<Reply> {
+    fn answer(&self, request: &Request<'_>, body: &mut [u8]) -> Answer<Reply> {
         if self.is_denied(request) {
             return Err(Errno::ACCESS);
         }
@@ -237,7 +258,7 @@ impl<F: Filesystem> Shared<F> {
 }
 
 /// Waits for INIT and answers it.
-fn handshake(device: &Device, config: &Config) -> Result<Agreed, SessionError> {
+fn handshake(device: &Device, config: &Config, io_uring: bool) -> Result<Agreed, SessionError> {
     let wishes = Wishes {
         readdirplus: config.readdirplus,
         no_opendir: config.no_opendir,
@@ -245,6 +266,7 @@ fn handshake(device: &Device, config: &Config) -> Result<Agreed, SessionError> {
         posix_acl: config.posix_acl,
         max_write: config.max_write,
         max_background: config.max_background,
+        io_uring,
     };
     let mut buffers = Buffers::new(config.max_write);
     loop {
@@ -259,7 +281,7 @@ fn handshake(device: &Device, config: &Config) -> Result<Agreed, SessionError> {
             _ => return Err(SessionError::NoInit),
         };
         debug_assert_eq!(header.opcode, opcode::INIT);
-        let mut body = Vec::new();
+        let mut body = vec![0; reply::room(0)];
         let (answer, verdict) = match negotiate(&offer, &wishes) {
             Verdict::Agree(agreed, out) => (Ok(Reply::of(&out, &mut body)), Some(Ok(agreed))),
             Verdict::Again(out) => (Ok(Reply::of(&out, &mut body)), None),

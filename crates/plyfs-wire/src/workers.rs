@@ -47,7 +47,7 @@ impl Load {
     }
 }
 
-/// Serves on this thread until the connection ends, and waits for the extra workers.
+/// Serves on this thread until the connection ends. What else uses `shared` may still be at work then.
 pub(crate) fn run<F: Filesystem>(shared: &Arc<Shared<F>>) -> Result<(), SysError> {
     let mut buffers = Buffers::new(shared.agreed.max_write);
     let result = loop {
@@ -62,12 +62,15 @@ pub(crate) fn run<F: Filesystem>(shared: &Arc<Shared<F>>) -> Result<(), SysError
         }
     };
     shared.load.ended.store(true, SeqCst);
-    // The others see the end at their device, the usher at its next tick. Waiting for them lets the caller take the
-    // file system apart when this returns.
+    result
+}
+
+/// Waits for the extra workers, who see the end at their device, and for the usher, who does at its next tick. It lets
+/// the caller take the file system apart when this returns.
+pub(crate) fn wait_for_all<F>(shared: &Arc<Shared<F>>) {
     while Arc::strong_count(shared) > 1 {
         thread::sleep(TICK);
     }
-    result
 }
 
 fn serve<F: Filesystem>(shared: &Shared<F>, device: &Device, buffers: &mut Buffers, length: usize) {

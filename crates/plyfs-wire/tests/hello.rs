@@ -1,5 +1,5 @@
-//! A tiny file system, mounted: INIT, lookup, listing, reading, errors, panics, several workers, unmounting.
-//! Skipped, aloud, where FUSE cannot be mounted.
+//! A tiny file system, mounted: INIT, lookup, listing, reading, errors, panics, several workers, unmounting; the same
+//! over io_uring. Skipped, aloud, where FUSE cannot be mounted.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 use std::ffi::OsStr;
@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use plyfs_sys::mounts::{self, MountFlags};
+use plyfs_sys::uring::SWITCH;
 use plyfs_wire::dirents::Line;
 use plyfs_wire::filesystem::At;
 use plyfs_wire::messages::flags::{OpenFlags, STATX_BASIC_STATS, STATX_BTIME};
@@ -134,6 +135,10 @@ struct Mounted {
 
 /// Mounts, or says why not.
 fn mounted(readers: usize) -> Option<Mounted> {
+    mounted_with(readers, Config::default())
+}
+
+fn mounted_with(readers: usize, config: Config) -> Option<Mounted> {
     let dir = tempfile::tempdir().unwrap();
     let options = MountOptions {
         source: "he,llo x".into(),
@@ -157,7 +162,7 @@ fn mounted(readers: usize) -> Option<Mounted> {
         size: AtomicU64::new(TEXT.len() as u64),
         gone: Arc::clone(&gone),
     };
-    let session = Session::start(device, fs, Config::default()).unwrap();
+    let session = Session::start(device, fs, config).unwrap();
     let notifier = session.notifier();
     let thread = std::thread::spawn(move || session.run());
     Some(Mounted { dir, notifier, gone, thread })
@@ -180,6 +185,11 @@ impl Mounted {
 #[test]
 fn hello() {
     let Some(mounted) = mounted(1) else { return };
+    use_all(&mounted);
+    mounted.end();
+}
+
+fn use_all(mounted: &Mounted) {
     let info = mounts::at(mounted.dir.path()).unwrap().unwrap();
     assert_eq!((info.fs_type, info.source), ("fuse.plyfstest".into(), "he,llo x".into()));
 
@@ -204,7 +214,12 @@ fn hello() {
     assert!(mounted.notifier.inval_inode(HELLO, true).unwrap());
     assert!(mounted.notifier.inval_entry(1, OsStr::new("hello")).unwrap());
     assert!(!mounted.notifier.inval_entry(1, OsStr::new("never seen")).unwrap());
-    mounted.end();
+}
+
+fn threads(named: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(named)).count()
 }
 
 #[test]
@@ -218,12 +233,7 @@ fn workers_are_added_when_requests_wait() {
         }
     });
     assert!(begun.elapsed() < Duration::from_secs(5));
-    let threads = || {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-        names.filter(|name| name.starts_with("plyfs-worker")).count()
-    };
-    while threads() > 0 {
+    while threads("plyfs-worker") > 0 {
         assert!(begun.elapsed() < Duration::from_secs(20), "idle workers leave");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -241,4 +251,67 @@ fn a_busy_mount_goes_lazily() {
     assert!(!mounted.thread.is_finished());
     drop(open);
     mounted.thread.join().unwrap().unwrap();
+}
+
+/// The kernel's switch for FUSE over io_uring, as it was when dropped.
+struct Switch(String);
+
+impl Switch {
+    /// Only root can, and not every kernel has it.
+    fn on() -> Option<Switch> {
+        let Ok(before) = std::fs::read_to_string(SWITCH) else {
+            println!("SKIPPED: this kernel has no FUSE over io_uring");
+            return None;
+        };
+        if let Err(error) = std::fs::write(SWITCH, "Y") {
+            println!("SKIPPED: cannot write {SWITCH}: {error}");
+            return None;
+        }
+        Some(Switch(before))
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        std::fs::write(SWITCH, self.0.trim()).unwrap();
+    }
+}
+
+/// One test, since the switch is one for all.
+#[test]
+fn over_io_uring() {
+    let config = Config { io_uring: true, ..Config::default() };
+    let Some(switch) = Switch::on() else { return };
+    let Some(mounted) = mounted_with(2, config.clone()) else { return };
+    use_all(&mounted);
+    assert!(threads("plyfs-ring") >= 2);
+    // Two requests of one processor are answered at once.
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                plyfs_sys::uring::stay_on(0).unwrap();
+                assert_eq!(std::fs::read(mounted.path("slow")).unwrap(), TEXT);
+            });
+        }
+    });
+    mounted.end();
+    assert_eq!(threads("plyfs-ring"), 0);
+
+    // By force: the connection is aborted, the mount stays while it is in use.
+    let mounted = mounted_with(1, config.clone()).unwrap();
+    let open = std::fs::File::open(mounted.path("hello")).unwrap();
+    std::process::Command::new("umount").arg("-f").arg(mounted.dir.path()).output().unwrap();
+    mounted.thread.join().unwrap().unwrap();
+    assert_eq!(threads("plyfs-ring"), 0);
+    drop(open);
+    unmount(mounted.dir.path(), true).unwrap();
+    drop(switch);
+
+    // Not allowed: the mount works without.
+    if std::fs::read_to_string(SWITCH).unwrap().trim() == "N" {
+        let mounted = mounted_with(1, config).unwrap();
+        assert_eq!(threads("plyfs-ring"), 0);
+        use_all(&mounted);
+        mounted.end();
+    }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use plyfs_sys::{cred, process};
+use plyfs_sys::{cred, process, uring};
 
 use super::{Check, State};
 use crate::hints;
@@ -32,6 +32,7 @@ pub(super) fn checks() -> Vec<Check> {
         fusermount(helper.as_deref()),
         namespaces(),
         passthrough(version),
+        io_uring(),
         overlay(),
         allow_other(),
         open_files(),
@@ -123,6 +124,24 @@ fn passthrough(version: (u32, u32)) -> Check {
         );
     }
     Check::new("passthrough", State::Lacking, "the kernel has it for root only", enables, "mount as root")
+}
+
+fn io_uring() -> Check {
+    let (state, found, mend) = match (uring::is_switched_on(), uring::Entry::new(0)) {
+        (None, _) => {
+            let mend = "Linux 6.14 or later with CONFIG_FUSE_IO_URING";
+            (State::Lacking, "this kernel's FUSE cannot".to_owned(), mend.to_owned())
+        }
+        (Some(false), _) => {
+            let mend = format!("echo Y > {} (as root, before mounting)", uring::SWITCH);
+            (State::Lacking, "switched off for FUSE".to_owned(), mend)
+        }
+        (Some(true), Err(error)) => {
+            (State::Lacking, error.to_string(), "sysctl kernel.io_uring_disabled=0".to_owned())
+        }
+        (Some(true), Ok(_)) => (State::Ok, "allowed".to_owned(), String::new()),
+    };
+    Check::new("io_uring", state, found, "the option io_uring; mounts without it do not need it", mend)
 }
 
 fn overlay() -> Check {
