@@ -1,4 +1,4 @@
-//! Outside programs that the suites need: Debian packages, crates installed into `target/tools`.
+//! Outside programs that the suites and the bench need: Debian packages, crates installed into `target/tools`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +22,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("cc", "gcc"),
     ("g++", "g++"),
+    ("git", "git"),
+    ("fuse-overlayfs", "fuse-overlayfs"),
+    ("unionfs", "unionfs-fuse"),
 ];
 
 /// Crates whose programs the suites run: program, crate.

@@ -172,6 +172,9 @@ impl Runner<'_> {
         for (row, counts) in told.requests {
             self.results.requests.insert(key(row), counts);
         }
+        for (row, why) in told.lacks {
+            self.results.mark(key(row), Trouble::Unavailable(why));
+        }
         self.results.idle.extend(told.idle.into_iter().map(|idle| (layers, candidate, idle)));
         if let Err(error) = outcome {
             able.retain(|other| *other != candidate);
