@@ -89,6 +89,9 @@ fn measure(root: &Path, options: &Options) -> Result<()> {
     for failure in &failures {
         println!("failed: {failure}");
     }
+    if results.interrupted {
+        bail!("interrupted; the report has what was measured until then");
+    }
     if !failures.is_empty() {
         bail!("{} cells failed", failures.len());
     }

@@ -1,4 +1,4 @@
-//! Outside programs that the suites need: Debian packages, crates installed into `target/tools`.
+//! Outside programs that the suites and the bench need: Debian packages, crates installed into `target/tools`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -96,7 +96,7 @@ fn a_read_only_copy_without_data_can_get_its_data() {
     as_nobody(name, prepare, |branches| {
         let tree = branches.open(UP_LOW);
         let ino = tree.ino("f");
-        let file = tree.open_file(ino, READ).unwrap();
+        let file = tree.open_file(ino, READ).unwrap().fh;
         assert_eq!(tree.chmod(ino, 0o444).unwrap(), 0o444);
         assert!(fs::metadata(branches.path("up/f")).unwrap().blocks() < 64);
         assert_eq!(tree.read_open(file), "x".repeat(256));

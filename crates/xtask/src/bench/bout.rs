@@ -37,6 +37,8 @@ pub(crate) struct Told {
     pub(crate) samples: BTreeMap<&'static str, f64>,
     pub(crate) requests: BTreeMap<&'static str, Counts>,
     pub(crate) idle: Vec<Idle>,
+    /// Rows that the candidate does not have, and why.
+    pub(crate) lacks: Vec<(&'static str, String)>,
     /// The row begun last: an error belongs to it.
     pub(crate) last: Option<&'static str>,
 }
@@ -87,32 +89,10 @@ impl<'a> Bout<'a> {
     ) -> Result<()> {
         self.told.last = Some(row);
         self.start()?;
-        let outcome = if self.threads == 1 {
-            let start = Instant::now();
-            body(0).map(|count| (start.elapsed(), count))
-        } else {
-            let gate = Barrier::new(self.threads + 1);
-            thread::scope(|scope| {
-                let client = |number| {
-                    let (gate, body) = (&gate, &body);
-                    scope.spawn(move || {
-                        gate.wait();
-                        body(number)
-                    })
-                };
-                let clients: Vec<_> = (0..self.threads).map(client).collect();
-                gate.wait();
-                let start = Instant::now();
-                let mut total = 0;
-                for client in clients {
-                    total += client.join().map_err(|_| anyhow!("a client thread panicked"))??;
-                }
-                Ok((start.elapsed(), total))
-            })
-        };
+        let outcome = if self.threads == 1 { timed(&body, 0) } else { together(self.threads, &body) };
         self.stop(row)?;
-        let (wall, count) = outcome?;
-        self.record(row, wall.as_secs_f64() * 1e6 / count.max(1) as f64);
+        let (start, end, count) = outcome?;
+        self.record(row, (end - start).as_secs_f64() * 1e6 / count.max(1) as f64);
         Ok(())
     }
 
@@ -122,6 +102,11 @@ impl<'a> Bout<'a> {
         if self.tracer.is_none() {
             self.told.samples.insert(row, value);
         }
+    }
+
+    /// The candidate has no such thing; the work goes on.
+    pub(crate) fn lacks(&mut self, row: &'static str, why: &str) {
+        self.told.lacks.push((row, why.to_owned()));
     }
 
     fn start(&self) -> Result<()> {
@@ -134,4 +119,37 @@ impl<'a> Bout<'a> {
         }
         Ok(())
     }
+}
+
+/// Begin, end and number of operations of one client.
+fn timed(body: &(impl Fn(usize) -> Result<u64> + Sync), client: usize) -> Result<(Instant, Instant, u64)> {
+    let start = Instant::now();
+    let count = body(client)?;
+    Ok((start, Instant::now(), count))
+}
+
+/// The same of all clients, let go at once: the first begin, the last end, the sum. Their own clocks count: the thread that
+/// waits for them may run last.
+fn together(
+    clients: usize,
+    body: &(impl Fn(usize) -> Result<u64> + Sync),
+) -> Result<(Instant, Instant, u64)> {
+    let gate = Barrier::new(clients);
+    let times: Vec<_> = thread::scope(|scope| {
+        let start = |client| {
+            let gate = &gate;
+            scope.spawn(move || {
+                gate.wait();
+                timed(body, client)
+            })
+        };
+        let all: Vec<_> = (0..clients).map(start).collect();
+        let join = |client: thread::ScopedJoinHandle<'_, Result<_>>| {
+            client.join().map_err(|_| anyhow!("a client thread panicked"))?
+        };
+        all.into_iter().map(join).collect::<Result<_>>()
+    })?;
+    let merge =
+        |a: (Instant, Instant, u64), b: (Instant, Instant, u64)| (a.0.min(b.0), a.1.max(b.1), a.2 + b.2);
+    times.into_iter().reduce(merge).ok_or_else(|| anyhow!("no client"))
 }

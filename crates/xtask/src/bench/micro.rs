@@ -121,7 +121,11 @@ fn lower_files(bout: &mut Bout<'_>, clients: &[Client]) -> Result<()> {
         client.files.iter().try_for_each(|name| read(client, name))?;
     }
     each(bout, STAT_READ, clients, 1, |c| &c.files, stat)?;
-    each(bout, XATTR, clients, PASSES, |c| &c.paths, |_, path| no_xattr(path))?;
+    if attributes(bout)? {
+        each(bout, XATTR, clients, PASSES, |c| &c.paths, |_, path| no_xattr(path))?;
+    } else {
+        bout.lacks(XATTR, "no extended attributes");
+    }
     each(
         bout,
         READLINK,
@@ -250,6 +254,15 @@ fn read(client: &Client, name: &CString) -> Result<()> {
     let count = rustix::io::read(&file, &mut buffer)?;
     ensure!(count == buffer.len(), "{name:?}: {count} bytes read");
     Ok(())
+}
+
+/// Whether the filesystem has extended attributes.
+fn attributes(bout: &Bout<'_>) -> Result<bool> {
+    match rustix::fs::getxattr(&bout.root, c"user.bench", &mut [0_u8; 64]) {
+        Ok(_) | Err(Errno::NODATA) => Ok(true),
+        Err(Errno::OPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn no_xattr(path: &Path) -> Result<()> {

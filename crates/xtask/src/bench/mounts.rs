@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
@@ -96,14 +96,11 @@ impl Mounted {
     fn end(&mut self) -> Result<()> {
         self.gone = true;
         let dir = self.dir();
-        if is_mounted(&dir) {
-            if !wait(|| detach(&dir, self.root, false).is_ok()) {
-                detach(&dir, self.root, true)?;
-                return Err(anyhow!("{} stayed busy and was detached", dir.display()));
-            }
+        if is_mounted(&dir) && !wait(|| detach(&dir, self.root, false).is_ok()) {
+            detach(&dir, self.root, true)?;
+            bail!("{} stayed busy and was detached", dir.display());
         }
-        let alive = |pid: &Pid| servers_of(&dir).contains(pid);
-        if !wait(|| !self.servers.iter().any(alive)) {
+        if !wait(|| !self.servers.iter().any(|pid| serves(*pid, &dir))) {
             self.servers.iter().for_each(kill);
             bail!("the server did not end after the unmount and was killed");
         }
@@ -251,11 +248,12 @@ fn is_mounted(dir: &Path) -> bool {
 fn servers_of(dir: &Path) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let named = pids.filter(|pid: &i32| {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.split(|byte| *byte == 0).any(|word| word == dir.as_os_str().as_encoded_bytes())
-    });
-    named.filter_map(Pid::from_raw).collect()
+    pids.filter_map(Pid::from_raw).filter(|pid| serves(*pid, dir)).collect()
+}
+
+fn serves(pid: Pid, dir: &Path) -> bool {
+    let words = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    words.split(|byte| *byte == 0).any(|word| word == dir.as_os_str().as_encoded_bytes())
 }
 
 /// Waits for what must come; `false` if it does not.

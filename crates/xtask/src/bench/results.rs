@@ -68,6 +68,8 @@ pub(crate) struct Results {
     pub(crate) idle: Vec<(usize, usize, Idle)>,
     /// What has no cell: why requests were not counted, candidates that could not be mounted for the idle table.
     pub(crate) notes: Vec<String>,
+    /// By a signal; what was measured until then is kept.
+    pub(crate) interrupted: bool,
 }
 
 impl Results {

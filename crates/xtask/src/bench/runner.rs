@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::bout::{Bout, Told};
@@ -63,6 +63,10 @@ pub(crate) fn run(options: &Options, programs: &Programs) -> Result<Results> {
             runner.work(*layers, work)?;
         }
     }
+    if runner.stop.load(Ordering::Relaxed) {
+        runner.results.notes.push("interrupted: cells may lack rounds or be missing".to_owned());
+        runner.results.interrupted = true;
+    }
     progress("");
     Ok(runner.results)
 }
@@ -96,6 +100,9 @@ fn progress(text: &str) {
 
 impl Runner<'_> {
     fn work(&mut self, layers: usize, work: &Work) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.stage.warm(layers, work.parts)?;
         let once = [1];
         let threads = if work.threaded { &self.options.threads[..] } else { &once[..] };
@@ -104,7 +111,7 @@ impl Runner<'_> {
             if at == 0 && self.tracer.is_some() && work.only != Only::Servers {
                 for candidate in able.clone() {
                     if self.options.candidates[candidate].kind.is_fuse() {
-                        self.turn(layers, *threads, work, candidate, None, &mut able)?;
+                        self.turn(layers, *threads, work, candidate, None, &mut able);
                     }
                 }
             }
@@ -114,7 +121,7 @@ impl Runner<'_> {
                 let by = round % order.len().max(1);
                 order.rotate_left(by);
                 for candidate in order {
-                    self.turn(layers, *threads, work, candidate, Some(round), &mut able)?;
+                    self.turn(layers, *threads, work, candidate, Some(round), &mut able);
                 }
             }
         }
@@ -153,12 +160,9 @@ impl Runner<'_> {
         candidate: usize,
         round: Option<usize>,
         able: &mut Vec<usize>,
-    ) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
-            bail!("interrupted");
-        }
-        if !able.contains(&candidate) {
-            return Ok(());
+    ) {
+        if self.stop.load(Ordering::Relaxed) || !able.contains(&candidate) {
+            return;
         }
         let who = &self.options.candidates[candidate];
         let what = round.map_or("counting".to_owned(), |round| format!("round {}", round + 1));
@@ -172,12 +176,14 @@ impl Runner<'_> {
         for (row, counts) in told.requests {
             self.results.requests.insert(key(row), counts);
         }
+        for (row, why) in told.lacks {
+            self.results.mark(key(row), Trouble::Unavailable(why));
+        }
         self.results.idle.extend(told.idle.into_iter().map(|idle| (layers, candidate, idle)));
         if let Err(error) = outcome {
             able.retain(|other| *other != candidate);
             self.failed(key, work, told.last, &format!("{error:#}"));
         }
-        Ok(())
     }
 
     fn bout(

@@ -1,11 +1,10 @@
 //! Looks up names that do not exist in the directories of the source tree, each name new, and the same names again.
 //! The first round includes what a directory's first use costs.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use rustix::io::Errno;
 
 use super::super::bout::Bout;
 
@@ -19,8 +18,8 @@ pub(super) fn run(bout: &mut Bout<'_>) -> Result<()> {
     for row in ROWS {
         bout.time_each(row, |_| {
             for path in &names {
-                match fs::symlink_metadata(path) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                match rustix::fs::lstat(path) {
+                    Err(Errno::NOENT) => {}
                     Err(error) => return Err(error.into()),
                     Ok(_) => bail!("{} exists", path.display()),
                 }
