@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use plyfs_sys::{Kind, Leaf};
 
 use crate::attr::Ino;
+use crate::ledger::Share;
 use crate::resolve::{BranchIdx, Found, Resolved, Seen, Sightings, resolve, update};
 
 /// One name.
@@ -48,6 +49,8 @@ pub(crate) struct Index {
     unlisted: Vec<BranchIdx>,
     /// Visible subdirectories: the directory's link count is two more (POSIX).
     subdirs: u32,
+    /// What it costs (`ledger.rs`).
+    share: Share,
 }
 
 impl Index {
@@ -103,6 +106,23 @@ impl Index {
     pub(crate) fn filled(&mut self) {
         self.lines.retain(|_, line| !line.seen.is_empty());
         self.subdirs = self.visible().filter(|(_, r)| r.kind == Kind::Dir).count() as u32;
+        self.share.set(self.lines.len());
+    }
+
+    /// From now on its lines count.
+    pub(crate) fn join(&mut self, share: Share) {
+        self.share = share;
+        self.share.set(self.lines.len());
+    }
+
+    /// Names whose node is remembered.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (&Leaf, Ino)> {
+        self.lines.iter().filter_map(|(name, line)| line.node().map(|ino| (name, ino)))
+    }
+
+    /// Every name, visible or not.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Leaf> {
+        self.lines.keys()
     }
 
     /// Tells the index what an operation did to `name` on `branch`.
@@ -118,6 +138,7 @@ impl Index {
             slot.remove();
         }
         self.subdirs = self.subdirs + u32::from(is_dir) - u32::from(was_dir);
+        self.share.set(self.lines.len());
     }
 
     /// The name now means another node (or, with `None`, none that is known).

@@ -21,6 +21,7 @@ mod explain;
 mod handles;
 mod ids;
 mod index;
+mod ledger;
 mod look;
 mod marks;
 mod names;

@@ -5,6 +5,7 @@
 //! look to tell; parents and files are brought up before it is taken, and everything is looked at again under it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::{Mutex, RwLockReadGuard, RwLockWriteGuard};
 use plyfs_sys::{Dir, Stat};
@@ -16,6 +17,7 @@ use crate::error::{Refusal, Result};
 use crate::handles::{DirHandle, FileHandle, Handles};
 use crate::ids::{self, IdMap, RealId};
 use crate::index::Index;
+use crate::ledger::Ledger;
 use crate::look;
 use crate::names::Name;
 use crate::nodes::{DirAt, DirState, HomeBy, Node, Nodes, Place, Places, Spot};
@@ -23,7 +25,7 @@ use crate::perms::Override;
 use crate::plink::Plinks;
 use crate::policy;
 use crate::resolve::BranchIdx;
-use crate::spec::{BranchAttr, CopyupPolicy, CreatePolicy, MountSpec, SpecError};
+use crate::spec::{Bounds, BranchAttr, CopyupPolicy, CreatePolicy, MountSpec, SpecError};
 
 /// How often an operation looks again when the world changed between looking and doing.
 pub(crate) const TRIES: usize = 64;
@@ -35,6 +37,7 @@ pub struct Union {
     pub(crate) nodes: Nodes,
     pub(crate) root: Arc<Node>,
     pub(crate) anchors: Anchors,
+    pub(crate) ledger: Ledger,
     pub(crate) plinks: Plinks,
     pub(crate) ids: IdMap,
     pub(crate) overrides: Override,
@@ -53,6 +56,7 @@ pub struct Union {
     pub(crate) sum: bool,
     /// May give files away (root of its user namespace).
     pub(crate) privileged: bool,
+    pub(crate) bounds: Bounds,
 }
 
 /// One branch as opened.
@@ -82,6 +86,8 @@ impl Union {
             nodes,
             root,
             anchors: Anchors::new(),
+            ledger: Ledger::new(spec.speed.bounds.index_lines),
+            bounds: spec.speed.bounds,
             plinks,
             ids: IdMap::new(spec),
             overrides: Override::new(spec.xattr_permissions),
@@ -140,6 +146,9 @@ impl Union {
     /// The directory's listing, read from the branches if this is the first time.
     pub(crate) fn listed<'a>(&self, node: &'a Node) -> Result<RwLockReadGuard<'a, DirState>> {
         let dir = node.as_dir()?;
+        if !dir.recent.load(Relaxed) {
+            dir.recent.store(true, Relaxed);
+        }
         let state = dir.index.read();
         if state.index.is_some() || state.removed {
             return Ok(state);
@@ -153,10 +162,19 @@ impl Union {
         let dir = node.as_dir()?;
         let mut state = dir.index.write();
         if state.index.is_none() && !state.removed {
-            let (index, places) = look::fill(&self.stack, &self.anchors, node)?;
+            let (mut index, places) = look::fill(&self.stack, &self.anchors, node)?;
             *dir.at.write() = places;
+            if !index.unlisted().is_empty() {
+                for (name, _) in &state.known {
+                    look::ask_unlisted(&self.stack, &self.anchors, node, &mut index, name)?;
+                }
+            }
+            index.join(self.ledger.enter(node.ino));
             state.index = Some(index);
+            self.put_back(&mut state);
         }
+        dir.recent.store(true, Relaxed);
+        self.make_room();
         Ok(state)
     }
 

@@ -75,6 +75,7 @@ fn speed() -> impl Strategy<Value = Speed> {
             io_uring,
             metacopy,
             max_threads,
+            ..Speed::default()
         },
     )
 }
