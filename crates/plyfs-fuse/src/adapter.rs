@@ -17,6 +17,7 @@ use plyfs_wire::{Answer, Dirents, Errno, Filesystem, Notifier, RequestContext as
 use tracing::{debug, error};
 
 use crate::convert::{self, Validity};
+use crate::pruner::Pruner;
 use crate::setid::SetIds;
 
 /// The union as the protocol sees it.
@@ -29,15 +30,18 @@ pub(crate) struct Skin {
     /// Directory handles whose listing was begun: read from the start once more, they are listed anew.
     listed: Mutex<HashSet<u64>>,
     setids: SetIds,
+    pruner: Arc<Pruner>,
 }
 
 impl Skin {
     pub(crate) fn new(union: Arc<Union>, validity: Validity, xattrs: bool) -> Skin {
-        Skin { union, validity, xattrs, listed: Mutex::default(), setids: SetIds::default() }
+        let pruner = Pruner::new(Arc::clone(&union));
+        Skin { pruner, union, validity, xattrs, listed: Mutex::default(), setids: SetIds::default() }
     }
 
     /// Gives the means to tell the kernel what it cannot know; before the first request is answered.
     pub(crate) fn connect(&self, notifier: Notifier) {
+        self.pruner.connect(notifier.clone());
         self.setids.connect(notifier);
     }
 
@@ -353,6 +357,18 @@ impl Filesystem for Skin {
             return Err(Errno::NOSYS);
         }
         self.union.removexattr(Ino(node), name).or_refuse("removexattr", node)
+    }
+
+    fn tick(&self) {
+        self.pruner.tick();
+    }
+
+    fn idle(&self) {
+        self.union.idle();
+    }
+
+    fn destroy(&self) {
+        self.pruner.end();
     }
 }
 

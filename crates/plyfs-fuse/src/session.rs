@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use crate::adapter::Skin;
 use crate::convert::Validity;
+use crate::teller::Teller;
 
 /// The part of the type after `fuse.`: what /proc/mounts shows is `fuse.aufs`.
 const SUBTYPE: &str = "aufs";
@@ -43,6 +44,7 @@ pub enum StartError {
 pub struct Session {
     server: Option<JoinHandle<Result<(), SessionError>>>,
     unmounter: Unmounter,
+    teller: Teller,
 }
 
 /// Unmounts a [`Session`]'s mount, from any thread.
@@ -65,11 +67,12 @@ impl Session {
         let place = target.canonicalize().unwrap_or_else(|_| target.into());
         let device = plyfs_wire::mount(target, &options)?;
         let unmounter = Unmounter::new(place);
-        let skin = Skin::new(union, Validity::new(spec.timeout), !spec.noxattrs);
+        let skin = Skin::new(Arc::clone(&union), Validity::new(spec.timeout), !spec.noxattrs);
         let session = plyfs_wire::Session::start(device, skin, config)
             .map_err(StartError::from)
             .inspect_err(|_| unmounter.give_up())?;
         session.filesystem().connect(session.notifier());
+        let teller = Teller::new(union, session.notifier());
         let ended = Arc::clone(&unmounter.ended);
         let serve = move || {
             let result = session.run();
@@ -82,7 +85,7 @@ impl Session {
             .spawn(serve)
             .map_err(StartError::Thread)
             .inspect_err(|_| unmounter.give_up())?;
-        Ok(Session { server: Some(server), unmounter })
+        Ok(Session { server: Some(server), unmounter, teller })
     }
 
     /// Waits until the mount is gone, whoever unmounts it, and every request is answered. If serving fails, the mount
@@ -94,6 +97,11 @@ impl Session {
     /// For unmounting from elsewhere, such as a thread that waits for signals.
     pub fn unmounter(&self) -> Unmounter {
         self.unmounter.clone()
+    }
+
+    /// For telling it that a branch was changed directly.
+    pub fn teller(&self) -> Teller {
+        self.teller.clone()
     }
 
     /// Where it is mounted: absolute, without symbolic links.

@@ -120,6 +120,11 @@ impl Index {
         self.lines.iter().filter_map(|(name, line)| line.node().map(|ino| (name, ino)))
     }
 
+    /// Before anything is known of a name but its node.
+    pub(crate) fn add_known(&mut self, name: Leaf, node: Ino) {
+        self.lines.entry(name).or_default().node = AtomicU64::new(node.0);
+    }
+
     /// Every name, visible or not.
     pub(crate) fn names(&self) -> impl Iterator<Item = &Leaf> {
         self.lines.keys()

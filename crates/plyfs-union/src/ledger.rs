@@ -94,6 +94,7 @@ impl Union {
         }
         if let Some(index) = state.index.take() {
             state.known = self.living(&node, &index);
+            state.dropped = true;
         }
         true
     }

@@ -92,6 +92,8 @@ pub(crate) struct DirState {
     pub(crate) index: Option<Index>,
     /// While there is no index: the children known from an earlier one (`ledger.rs`).
     pub(crate) known: Vec<(Leaf, Ino)>,
+    /// An index was dropped: what the kernel knows of names, absent ones too, may be older than the present index.
+    pub(crate) dropped: bool,
     /// Removed while somebody still refers to it.
     pub(crate) removed: bool,
 }
@@ -282,11 +284,14 @@ impl Nodes {
         self.shards.iter().flat_map(|shard| shard.read().values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Nodes that no request named since this was last called, in the order in which they came to be.
-    pub(crate) fn coldest(&self) -> Vec<Arc<Node>> {
+    /// Up to `want` of the nodes that no request named since this was last called, oldest first. They count as named
+    /// now.
+    pub(crate) fn coldest(&self, want: usize) -> Vec<Arc<Node>> {
         let mut cold = self.all();
         cold.retain(|node| node.ino != Ino::ROOT && !node.used.swap(false, Ordering::Relaxed));
         cold.sort_by_key(|node| node.ino);
+        cold.truncate(want);
+        cold.iter().for_each(|node| node.touch());
         cold
     }
 

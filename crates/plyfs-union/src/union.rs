@@ -85,7 +85,7 @@ impl Union {
             stack,
             nodes,
             root,
-            anchors: Anchors::new(),
+            anchors: Anchors::new(spec.branches.len()),
             ledger: Ledger::new(spec.speed.bounds.index_lines),
             bounds: spec.speed.bounds,
             plinks,
@@ -114,6 +114,11 @@ impl Union {
             id: FIRST_BRANCH_ID + i as u32,
         };
         self.stack.branches.iter().enumerate().map(info).collect()
+    }
+
+    /// Nobody asks for anything now: lets go of what is kept only to be quick.
+    pub fn idle(&self) {
+        self.anchors.idle();
     }
 
     pub(crate) fn node(&self, ino: Ino) -> Result<Arc<Node>> {

@@ -107,7 +107,7 @@ impl<F: Filesystem> Session<F> {
 
     /// For telling the kernel of changes, from threads that answer no request.
     pub fn notifier(&self) -> Notifier {
-        Notifier::new(Arc::clone(&self.shared.device))
+        Notifier::new(Arc::clone(&self.shared.device), self.shared.agreed.minor)
     }
 
     /// Serves on this thread and as many more as the load wants, until the connection ends.

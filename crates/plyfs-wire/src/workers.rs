@@ -99,6 +99,7 @@ fn usher<F: Filesystem>(shared: &Arc<Shared<F>>) {
     let (mut waiting, mut quiet, mut seen) = (0, 0, load.taken.load(SeqCst));
     while !load.ended.load(SeqCst) && quiet < QUIET_LOOKS {
         thread::sleep(TICK);
+        shared.fs.tick();
         let taken = load.taken.load(SeqCst);
         let all_busy = load.busy.load(SeqCst) >= load.workers();
         quiet = if taken == seen && !all_busy { quiet + 1 } else { 0 };
@@ -109,6 +110,9 @@ fn usher<F: Filesystem>(shared: &Arc<Shared<F>>) {
             waiting = 0;
             add_worker(shared);
         }
+    }
+    if !load.ended.load(SeqCst) {
+        shared.fs.idle();
     }
 }
 
