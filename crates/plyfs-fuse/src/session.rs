@@ -34,6 +34,9 @@ pub enum StartError {
     /// The kernel and we did not agree.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The branches can't be seen behind the mount.
+    #[error(transparent)]
+    Union(#[from] plyfs_union::Error),
     /// No thread to serve with.
     #[error("no thread to serve the mount: {0}")]
     Thread(std::io::Error),
@@ -65,6 +68,7 @@ impl Session {
         let config = session_config(spec, &options);
         // While nothing is mounted there: afterwards it would ask the mount, which nobody serves yet.
         let place = target.canonicalize().unwrap_or_else(|_| target.into());
+        union.hold_behind(&place)?;
         let device = plyfs_wire::mount(target, &options)?;
         let unmounter = Unmounter::new(place);
         let skin = Skin::new(Arc::clone(&union), Validity::new(spec.timeout), !spec.noxattrs);

@@ -10,6 +10,7 @@ pub mod dir;
 pub mod error;
 pub mod file;
 pub mod fsinfo;
+pub mod handle;
 pub mod leaf;
 pub mod mounts;
 pub mod obj;

@@ -85,7 +85,7 @@ impl Anchors {
         let branch = stack.branch(at.branch);
         match &at.place {
             Place::Path(path) => {
-                let mut dir = branch.root.clone();
+                let mut dir = branch.root()?;
                 for leaf in path.iter() {
                     dir = Arc::new(dir.child(leaf).map_err(|e| branch.blame(e))?);
                 }

@@ -33,6 +33,7 @@ mod plan;
 mod plink;
 mod policy;
 mod resolve;
+mod roots;
 pub mod spec;
 mod stale;
 mod union;

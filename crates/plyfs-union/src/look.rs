@@ -169,8 +169,8 @@ pub(crate) fn walk(stack: &Stack, path: &Path, from: BranchIdx) -> Result<Places
     let mut here: Vec<(BranchIdx, Arc<Dir>, Vec<Leaf>)> = stack.branches
         [usize::from(from).min(stack.branches.len())..]
         .iter()
-        .map(|branch| (branch.index, branch.root.clone(), Vec::new()))
-        .collect();
+        .map(|branch| Ok((branch.index, branch.root()?, Vec::new())))
+        .collect::<Result<_>>()?;
     for component in path.components() {
         let std::path::Component::Normal(component) = component else { continue };
         let Some(leaf) = Leaf::new(component) else { return Ok(Places::new()) };
@@ -221,7 +221,7 @@ fn path_of(leaves: &[Leaf]) -> std::path::PathBuf {
 }
 
 fn open_path(branch: &Branch, path: &[Leaf]) -> Result<Arc<Dir>> {
-    let mut dir = branch.root.clone();
+    let mut dir = branch.root()?;
     for leaf in path {
         dir = Arc::new(dir.child(leaf).map_err(|e| branch.blame(e))?);
     }

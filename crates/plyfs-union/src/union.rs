@@ -78,7 +78,8 @@ impl Union {
         refuse_unfinished(spec)?;
         let stack = Stack::open(spec)?;
         let plinks = Plinks::load(&stack)?;
-        let root = root_node(&stack)?;
+        let root = root_node(&stack);
+        stack.let_go();
         let nodes = Nodes::new(root);
         let root = nodes.get(Ino::ROOT)?;
         Ok(Union {
@@ -114,6 +115,14 @@ impl Union {
             id: FIRST_BRANCH_ID + i as u32,
         };
         self.stack.branches.iter().enumerate().map(info).collect()
+    }
+
+    /// To be called before something is mounted on `target` (absolute) that this union's branches are to be reached behind.
+    pub fn hold_behind(&self, target: &std::path::Path) -> Result<()> {
+        for branch in &self.stack.branches {
+            branch.root.hold_behind(&branch.path, target).map_err(|e| branch.blame(e))?;
+        }
+        Ok(())
     }
 
     /// Nobody asks for anything now: lets go of what is kept only to be quick.
@@ -260,15 +269,18 @@ fn is_reachable(node: &Arc<Node>, branch: BranchIdx) -> bool {
     }
 }
 
-fn root_node(stack: &Stack) -> Result<Node> {
+fn root_node(stack: &Stack) -> Node {
     let mut places = Places::new();
     for branch in &stack.branches {
-        let stat = branch.root.stat_self()?;
-        places.push(DirAt { branch: branch.index, ino: stat.ino, place: Place::Path(Arc::from([])) });
+        places.push(DirAt {
+            branch: branch.index,
+            ino: branch.root.stat.ino,
+            place: Place::Path(Arc::from([])),
+        });
     }
     let top = &stack.branches[0];
-    let number = ids::number(stack, RealId::of(&top.root.stat_self()?));
-    Ok(Node::dir(Ino::ROOT, number, places, None))
+    let number = ids::number(stack, RealId::of(&top.root.stat));
+    Node::dir(Ino::ROOT, number, places, None)
 }
 
 /// Policies that later work brings: refused with a clear word, never silently replaced by another.
