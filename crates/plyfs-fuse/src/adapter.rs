@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use plyfs_union::{Attr, Caller, Entry, Error, Fh, Ino, Kind, NewNode, SetAttr, Union};
@@ -31,18 +31,41 @@ pub(crate) struct Skin {
     listed: Mutex<HashSet<u64>>,
     setids: SetIds,
     pruner: Arc<Pruner>,
+    hear: OnceLock<Hear>,
+}
+
+/// Called when a signal has interrupted the server.
+pub(crate) struct Hear(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Hear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hear")
+    }
 }
 
 impl Skin {
     pub(crate) fn new(union: Arc<Union>, validity: Validity, xattrs: bool) -> Skin {
         let pruner = Pruner::new(Arc::clone(&union));
-        Skin { pruner, union, validity, xattrs, listed: Mutex::default(), setids: SetIds::default() }
+        Skin {
+            hear: OnceLock::new(),
+            pruner,
+            union,
+            validity,
+            xattrs,
+            listed: Mutex::default(),
+            setids: SetIds::default(),
+        }
     }
 
     /// Gives the means to tell the kernel what it cannot know; before the first request is answered.
     pub(crate) fn connect(&self, notifier: Notifier) {
         self.pruner.connect(notifier.clone());
         self.setids.connect(notifier);
+    }
+
+    /// What to do when a signal has interrupted the server.
+    pub(crate) fn hear(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.hear.get_or_init(|| Hear(Box::new(act)));
     }
 
     /// Every attribute that the kernel may cache passes here.
@@ -365,6 +388,13 @@ impl Filesystem for Skin {
 
     fn idle(&self) {
         self.union.idle();
+        plyfs_sys::memory::give_back();
+    }
+
+    fn interrupted(&self) {
+        if let Some(hear) = self.hear.get() {
+            (hear.0)();
+        }
     }
 
     fn destroy(&self) {

@@ -13,5 +13,5 @@ mod setid;
 mod teller;
 
 pub use plyfs_wire::{MountError, SessionError};
-pub use session::{Session, StartError, Unmounter, unmount};
+pub use session::{Server, Session, StartError, Unmounter, unmount};
 pub use teller::{TellError, Teller};

@@ -178,6 +178,8 @@ pub trait Filesystem: Send + Sync + 'static {
     fn tick(&self) {}
     /// Traffic has ceased, for now: what is kept for the next request only may go. From such a thread.
     fn idle(&self) {}
+    /// The first worker was interrupted by a signal. From its thread, between requests.
+    fn interrupted(&self) {}
     /// The connection has ended: no request will follow.
     fn destroy(&self) {}
 }

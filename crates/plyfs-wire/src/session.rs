@@ -125,13 +125,18 @@ impl<F: Filesystem> Session<F> {
 pub(crate) struct Buffers {
     request: Vec<u8>,
     body: Vec<u8>,
+    /// Much of them was used.
+    pub(crate) grown: bool,
 }
+
+/// A buffer of which no more was used is not worth giving back.
+const SMALL: usize = 64 << 10;
 
 impl Buffers {
     pub(crate) fn new(max_write: u32) -> Buffers {
         let data = max_write as usize;
         // Zeroed by the allocator: pages never used cost nothing.
-        Buffers { request: vec![0; HEADROOM + data], body: vec![0; data] }
+        Buffers { request: vec![0; HEADROOM + data], body: vec![0; data], grown: false }
     }
 }
 
@@ -161,7 +166,7 @@ pub(crate) fn take(device: &Device, buffers: &mut Buffers) -> Result<Taken, SysE
 impl<F: Filesystem> Shared<F> {
     /// Answers the request in the first `length` bytes of the buffer.
     pub(crate) fn serve(&self, device: &Device, buffers: &mut Buffers, length: usize) {
-        let Buffers { request, body } = buffers;
+        let Buffers { request, body, grown } = buffers;
         let raw = &request[..length];
         let (unique, answer) = match parse(raw, self.agreed.dialect()) {
             Ok(request) => (request.header.unique, self.answer(&request, body)),
@@ -171,6 +176,7 @@ impl<F: Filesystem> Shared<F> {
                 (unique, Err(Errno::IO))
             }
         };
+        *grown |= length > SMALL || matches!(answer, Ok(Reply::Body(length)) if length > SMALL);
         if let Err(error) = reply::send(device, unique, &answer, body) {
             match error.errno() {
                 // The caller is gone (aborted) or all of it is: nobody waits.

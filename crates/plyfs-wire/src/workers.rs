@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_millis(2);
 const LOOKS: u32 = 2;
 /// So many looks without any request, and the usher leaves.
 const QUIET_LOOKS: u32 = 250;
+/// After so long without a request, the first worker gives large buffers back.
+const CALM: Duration = Duration::from_secs(1);
 /// An extra worker leaves when it was not needed for so long.
 const UNNEEDED: Duration = Duration::from_secs(2);
 
@@ -49,14 +51,20 @@ impl Load {
 
 /// Serves on this thread until the connection ends, and waits for the extra workers.
 pub(crate) fn run<F: Filesystem>(shared: &Arc<Shared<F>>) -> Result<(), SysError> {
+    // What starting took.
+    shared.fs.idle();
     let mut buffers = Buffers::new(shared.agreed.max_write);
     let result = loop {
+        if buffers.grown && !shared.device.wait(CALM)? {
+            buffers = Buffers::new(shared.agreed.max_write);
+            shared.fs.idle();
+        }
         match take(&shared.device, &mut buffers) {
             Ok(Taken::Request(length)) => {
                 ensure_usher(shared);
                 serve(shared, &shared.device, &mut buffers, length);
             }
-            Ok(Taken::Nothing) => {}
+            Ok(Taken::Nothing) => shared.fs.interrupted(),
             Ok(Taken::Ended) => break Ok(()),
             Err(error) => break Err(error),
         }
@@ -126,6 +134,8 @@ fn add_worker<F: Filesystem>(shared: &Arc<Shared<F>>) {
         if let Err(error) = extra_worker(&theirs) {
             error!("a worker thread gave up: {error}");
         }
+        // Its memory is free now, and the usher may have left before.
+        theirs.fs.idle();
         drop(guard);
     });
     if let Err(error) = started {
