@@ -4,8 +4,8 @@
 //! A union directory that was read is read again and compared: names that appeared, disappeared or mean another object
 //! now are told, and so are the directory itself (its times, its cached listing) and, where asked for by its path, a
 //! changed object. Nodes whose object is the same stay; others lose their name here and live on, as after unlink, for
-//! those who have them open. A directory stays the same node while one of the directories merged in it is the same; what
-//! is below it is compared in turn if any is not.
+//! those who have them open. A directory stays the same node while its topmost one is the same; what is below it is
+//! compared in turn if any other is not.
 //!
 //! Not here: noticing changes, telling the kernel (`plyfs-fuse`), reading (`look.rs`).
 
@@ -311,11 +311,8 @@ impl Union {
             return Ok(is_same(was, now));
         }
         if node.kind.is_dir() {
-            let places = node.as_dir()?.at.read();
-            let there = |at: &DirAt| {
-                now.dirs.iter().any(|&(b, ino)| b == at.branch && (at.ino == 0 || at.ino == ino))
-            };
-            return Ok(places.iter().any(there));
+            let top = node.as_dir()?.at.read().first().cloned();
+            return Ok(top.is_some_and(|at| at.branch == now.branch && (at.ino == 0 || at.ino == now.ino)));
         }
         let home = node.as_other()?.state.read().home.clone();
         let by_name = matches!(home.by, HomeBy::Name);
@@ -392,12 +389,9 @@ impl Union {
     }
 }
 
-/// Do two answers mean one object? Of directories, one that merges in both is enough.
+/// Do two answers mean one object? A directory is what its top is: from there come its number and attributes.
 fn is_same(was: &Resolved, now: &Resolved) -> bool {
-    match (was.kind, now.kind) {
-        (Kind::Dir, Kind::Dir) => was.dirs.iter().any(|one| now.dirs.contains(one)),
-        _ => was.kind == now.kind && (was.branch, was.ino) == (now.branch, now.ino),
-    }
+    was.kind == now.kind && (was.branch, was.ino) == (now.branch, now.ino)
 }
 
 fn depth(node: &Arc<Node>) -> usize {

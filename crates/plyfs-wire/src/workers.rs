@@ -51,8 +51,8 @@ impl Load {
 
 /// Serves on this thread until the connection ends, and waits for the extra workers.
 pub(crate) fn run<F: Filesystem>(shared: &Arc<Shared<F>>) -> Result<(), SysError> {
-    // What starting took.
-    shared.fs.idle();
+    // Also a mount that nobody asks is idle in a while, and what starting took goes.
+    ensure_usher(shared);
     let mut buffers = Buffers::new(shared.agreed.max_write);
     let result = loop {
         if buffers.grown && !shared.device.wait(CALM)? {
