@@ -9,6 +9,7 @@
 //!
 //! Not here: noticing changes, telling the kernel (`plyfs-fuse`), reading (`look.rs`).
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
@@ -260,13 +261,35 @@ impl Union {
         for name in old.names() {
             self.judge(node, name, &old, &mut new, work)?;
         }
-        for (name, _) in new.visible() {
-            if all || old.resolved(name.as_os_str()).is_none() {
+        let mut fresh = HashSet::new();
+        for (name, now) in new.visible() {
+            let was = old.resolved(name.as_os_str());
+            if all || was.is_none() {
                 work.entry(node, name);
             }
+            if now.kind != Kind::Dir && !was.is_some_and(|was| is_same(&was, &now)) {
+                fresh.insert((now.branch, now.ino));
+            }
         }
+        self.expect_links(&fresh)?;
         new.join(self.ledger.enter(node.ino));
         state.index = Some(new);
+        Ok(())
+    }
+
+    /// Objects that may have been given one more name: should they be known by another, they must be found by it.
+    fn expect_links(&self, fresh: &HashSet<(BranchIdx, u64)>) -> Result<()> {
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        for node in
+            self.nodes.all().into_iter().filter(|node| node.kind != Kind::Dir && node.link().is_some())
+        {
+            let state = node.as_other()?.state.read().clone();
+            if fresh.contains(&(state.home.branch, state.home.real.ino)) {
+                self.nodes.set_key(state.identity, &node);
+            }
+        }
         Ok(())
     }
 
