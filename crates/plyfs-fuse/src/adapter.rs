@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use plyfs_union::spec::MountSpec;
 use plyfs_union::{Attr, Caller, DirEntry, Entry, Error, Fh, Ino, Kind, NewNode, Opened, SetAttr, Union};
@@ -18,6 +18,7 @@ use plyfs_wire::{Answer, Dirents, Errno, Filesystem, Notifier, RequestContext as
 use tracing::{debug, error};
 
 use crate::convert::{self, Validity};
+use crate::pruner::Pruner;
 use crate::setid::SetIds;
 use crate::tell::Tell;
 
@@ -32,6 +33,17 @@ pub(crate) struct Skin {
     dir_cache: bool,
     setids: SetIds,
     tell: Tell,
+    pruner: Arc<Pruner>,
+    hear: OnceLock<Hear>,
+}
+
+/// Called when a signal has interrupted the server.
+pub(crate) struct Hear(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Hear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hear")
+    }
 }
 
 /// The engine's word for the session's backing files.
@@ -51,6 +63,8 @@ impl plyfs_union::Backings for Table {
 impl Skin {
     pub(crate) fn new(union: Arc<Union>, spec: &MountSpec) -> Skin {
         Skin {
+            hear: OnceLock::new(),
+            pruner: Pruner::new(Arc::clone(&union)),
             union,
             validity: Validity::new(spec.timeout),
             xattrs: !spec.noxattrs,
@@ -63,10 +77,16 @@ impl Skin {
     /// Gives the means to tell the kernel what it cannot know, and files to read and write by itself; before the first
     /// request is answered.
     pub(crate) fn connect(&self, notifier: Notifier, backings: Option<plyfs_wire::Backings>) {
+        self.pruner.connect(notifier.clone());
         self.tell.connect(notifier);
         if let Some(backings) = backings {
             self.union.connect(Arc::new(Table(backings)));
         }
+    }
+
+    /// What to do when a signal has interrupted the server.
+    pub(crate) fn hear(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.hear.get_or_init(|| Hear(Box::new(act)));
     }
 
     /// Every attribute that the kernel may cache passes here.
@@ -376,6 +396,25 @@ impl Filesystem for Skin {
         self.union.removexattr(Ino(node), name).or_refuse("removexattr", node)?;
         self.changed(node);
         Ok(())
+    }
+
+    fn tick(&self) {
+        self.pruner.tick();
+    }
+
+    fn idle(&self) {
+        self.union.idle();
+        plyfs_sys::memory::give_back();
+    }
+
+    fn interrupted(&self) {
+        if let Some(hear) = self.hear.get() {
+            (hear.0)();
+        }
+    }
+
+    fn destroy(&self) {
+        self.pruner.end();
     }
 }
 

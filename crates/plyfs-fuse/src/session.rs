@@ -16,6 +16,7 @@ use plyfs_wire::{Config, MountError, MountOptions, SessionError};
 use tracing::{debug, warn};
 
 use crate::adapter::Skin;
+use crate::teller::Teller;
 
 /// The part of the type after `fuse.`: what /proc/mounts shows is `fuse.aufs`.
 const SUBTYPE: &str = "aufs";
@@ -32,6 +33,9 @@ pub enum StartError {
     /// The kernel and we did not agree.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The branches can't be seen behind the mount.
+    #[error(transparent)]
+    Union(#[from] plyfs_union::Error),
     /// No thread to serve with.
     #[error("no thread to serve the mount: {0}")]
     Thread(std::io::Error),
@@ -42,6 +46,59 @@ pub enum StartError {
 pub struct Session {
     server: Option<JoinHandle<Result<(), SessionError>>>,
     unmounter: Unmounter,
+    teller: Teller,
+}
+
+/// A union that is mounted and waits to be served: by a thread of its own ([`Session`]) or by the caller's.
+#[derive(Debug)]
+pub struct Server {
+    session: plyfs_wire::Session<Skin>,
+    unmounter: Unmounter,
+    teller: Teller,
+}
+
+impl Server {
+    /// Mounts `union` on `target` as `spec` asks. Whoever uses the mount waits until it is served.
+    pub fn mount(union: Arc<Union>, target: &Path, spec: &MountSpec) -> Result<Server, StartError> {
+        let options = mount_options(spec);
+        let config = session_config(spec, &options);
+        // While nothing is mounted there: afterwards it would ask the mount, which nobody serves yet.
+        let place = target.canonicalize().unwrap_or_else(|_| target.into());
+        union.hold_behind(&place)?;
+        let device = plyfs_wire::mount(target, &options)?;
+        let unmounter = Unmounter::new(place);
+        let skin = Skin::new(Arc::clone(&union), spec);
+        let session = plyfs_wire::Session::start(device, skin, config)
+            .map_err(StartError::from)
+            .inspect_err(|_| unmounter.give_up())?;
+        session.filesystem().connect(session.notifier(), session.backings());
+        let teller = Teller::new(union, session.notifier());
+        Ok(Server { session, unmounter, teller })
+    }
+
+    /// Has `act` called, between requests, when a signal has interrupted [`Server::serve`].
+    pub fn on_interrupt(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.session.filesystem().hear(act);
+    }
+
+    /// Serves on this thread (and as many more as the load wants) until the mount is gone and every request answered.
+    /// If that fails, the mount is removed, so that nobody meets a dead one.
+    pub fn serve(self) -> Result<(), SessionError> {
+        let result = self.session.run();
+        // After an error the mount is still there, dead.
+        self.unmounter.ended.store(result.is_ok(), SeqCst);
+        result.inspect_err(|_| self.unmounter.give_up())
+    }
+
+    /// For unmounting from elsewhere.
+    pub fn unmounter(&self) -> Unmounter {
+        self.unmounter.clone()
+    }
+
+    /// For telling it that a branch was changed directly.
+    pub fn teller(&self) -> Teller {
+        self.teller.clone()
+    }
 }
 
 /// Unmounts a [`Session`]'s mount, from any thread.
@@ -58,41 +115,29 @@ impl Session {
     ///
     /// Threads are started: a process that is to become a daemon forks before.
     pub fn start(union: Arc<Union>, target: &Path, spec: &MountSpec) -> Result<Session, StartError> {
-        let options = mount_options(spec);
-        let config = session_config(spec, &options);
-        // While nothing is mounted there: afterwards it would ask the mount, which nobody serves yet.
-        let place = target.canonicalize().unwrap_or_else(|_| target.into());
-        let device = plyfs_wire::mount(target, &options)?;
-        let unmounter = Unmounter::new(place);
-        let skin = Skin::new(union, spec);
-        let session = plyfs_wire::Session::start(device, skin, config)
-            .map_err(StartError::from)
-            .inspect_err(|_| unmounter.give_up())?;
-        session.filesystem().connect(session.notifier(), session.backings());
-        let ended = Arc::clone(&unmounter.ended);
-        let serve = move || {
-            let result = session.run();
-            // After an error the mount is still there, dead.
-            ended.store(result.is_ok(), SeqCst);
-            result
-        };
+        let server = Server::mount(union, target, spec)?;
+        let (unmounter, teller) = (server.unmounter(), server.teller());
         let server = std::thread::Builder::new()
             .name("plyfs-serve".into())
-            .spawn(serve)
+            .spawn(move || server.serve())
             .map_err(StartError::Thread)
             .inspect_err(|_| unmounter.give_up())?;
-        Ok(Session { server: Some(server), unmounter })
+        Ok(Session { server: Some(server), unmounter, teller })
     }
 
-    /// Waits until the mount is gone, whoever unmounts it, and every request is answered. If serving fails, the mount
-    /// is removed, so that nobody meets a dead one.
+    /// Waits until the mount is gone, whoever unmounts it, and every request is answered; see [`Server::serve`].
     pub fn wait(mut self) -> Result<(), SessionError> {
-        self.join().inspect_err(|_| self.unmounter.give_up())
+        self.join()
     }
 
     /// For unmounting from elsewhere, such as a thread that waits for signals.
     pub fn unmounter(&self) -> Unmounter {
         self.unmounter.clone()
+    }
+
+    /// For telling it that a branch was changed directly.
+    pub fn teller(&self) -> Teller {
+        self.teller.clone()
     }
 
     /// Where it is mounted: absolute, without symbolic links.

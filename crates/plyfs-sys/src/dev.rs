@@ -134,6 +134,20 @@ impl Device {
         unsafe { rustix::ioctl::ioctl(&self.fd, release) }.named("ioctl(FUSE_DEV_IOC_BACKING_CLOSE)")
     }
 
+    /// Waits for a request, at most `limit`. False: the time has passed. An interrupted wait counts as the former.
+    pub fn wait(&self, limit: Duration) -> Result<bool> {
+        let mut polled = [PollFd::new(&self.fd, PollFlags::IN)];
+        let limit = Timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        };
+        match rustix::event::poll(&mut polled, Some(&limit)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(true),
+            Err(errno) => Err(errno).named("poll(/dev/fuse)"),
+        }
+    }
+
     /// The number to write into mount options (`fd=N`); means something in this process only.
     pub fn number(&self) -> i32 {
         self.fd.as_raw_fd()

@@ -266,6 +266,12 @@ impl Dir {
     }
 }
 
+impl From<OwnedFd> for Dir {
+    fn from(fd: OwnedFd) -> Dir {
+        Dir(fd)
+    }
+}
+
 impl From<Dir> for OwnedFd {
     fn from(dir: Dir) -> OwnedFd {
         dir.0

@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, WaitOptions, WaitStatus
 use crate::error::Named;
 use crate::{Errno, Result, SysError};
 
+pub mod interrupt;
 pub mod probe;
 pub mod signals;
 pub mod terminal;

@@ -111,6 +111,8 @@ pub struct Stat {
     pub ctime: Time,
     /// Birth, where told.
     pub btime: Option<Time>,
+    /// The mount it was reached by; 0 where not told (before Linux 5.8).
+    pub mount: u64,
 }
 
 impl Stat {
@@ -123,7 +125,7 @@ impl Stat {
 /// statx(2) of `path` under `fd`; with an empty path, of `fd` itself. Symlinks are not followed.
 pub(crate) fn statx(fd: impl rustix::fd::AsFd, path: &std::ffi::OsStr) -> Result<Stat> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
-    let want = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let want = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
     rustix::fs::statx(fd, path, flags, want)
         .and_then(|raw| convert(&raw))
         .map_err(|errno| SysError::new("statx", errno).on(path))
@@ -149,6 +151,7 @@ fn convert(raw: &Statx) -> std::result::Result<Stat, Errno> {
         mtime: time(&raw.stx_mtime),
         ctime: time(&raw.stx_ctime),
         btime: born.then(|| time(&raw.stx_btime)),
+        mount: if raw.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { raw.stx_mnt_id },
     })
 }
 

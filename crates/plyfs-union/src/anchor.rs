@@ -5,7 +5,6 @@
 //! lead out of a branch). A rename between reading a name and opening it is noticed by the inode number; then the
 //! name is read again.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -20,7 +19,12 @@ use crate::plink::Plinks;
 use crate::resolve::BranchIdx;
 
 /// Directory descriptors kept open.
-const KEPT: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+const KEPT: usize = 64;
+/// Times the number of branches: a directory is read on all of them, one after another.
+const KEPT_PER_BRANCH: usize = 8;
+/// Never more, nor more than this part of what the process may have.
+const KEPT_AT_MOST: usize = 1024;
+const PART_OF_LIMIT: u64 = 4;
 /// Renames raced with before giving up with ESTALE.
 const TRIES: usize = 16;
 
@@ -28,11 +32,31 @@ const TRIES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Anchors {
     kept: Mutex<LruCache<(Ino, BranchIdx), Arc<Dir>>>,
+    most: usize,
 }
 
 impl Anchors {
-    pub(crate) fn new() -> Anchors {
-        Anchors { kept: Mutex::new(LruCache::new(KEPT)) }
+    pub(crate) fn new(branches: usize) -> Anchors {
+        let (limit, _) = plyfs_sys::process::open_files_limit();
+        let allowed = limit
+            .map_or(KEPT_AT_MOST, |limit| usize::try_from(limit / PART_OF_LIMIT).unwrap_or(KEPT_AT_MOST));
+        let allowed = allowed.clamp(KEPT, KEPT_AT_MOST);
+        let most = (branches * KEPT_PER_BRANCH).clamp(KEPT, allowed);
+        Anchors { kept: Mutex::new(LruCache::unbounded()), most }
+    }
+
+    /// Closes every descriptor kept for the next request, and gives their memory back.
+    pub(crate) fn idle(&self) {
+        // Closed after the lock is given back.
+        let _kept = std::mem::replace(&mut *self.kept.lock(), LruCache::unbounded());
+    }
+
+    fn keep(&self, key: (Ino, BranchIdx), dir: Arc<Dir>) {
+        let mut kept = self.kept.lock();
+        kept.put(key, dir);
+        let over = if kept.len() > self.most { kept.pop_lru() } else { None };
+        drop(kept);
+        drop(over);
     }
 
     /// The directory `node` on `branch`.
@@ -45,7 +69,7 @@ impl Anchors {
             let at = node.at(branch)?.ok_or(Error::Stale)?;
             match self.open(stack, node, &at) {
                 Ok(dir) if is_the_one(stack, &at, &dir)? => {
-                    self.kept.lock().put(key, dir.clone());
+                    self.keep(key, dir.clone());
                     return Ok(dir);
                 }
                 Ok(_) => {}
@@ -61,7 +85,7 @@ impl Anchors {
         let branch = stack.branch(at.branch);
         match &at.place {
             Place::Path(path) => {
-                let mut dir = branch.root.clone();
+                let mut dir = branch.root()?;
                 for leaf in path.iter() {
                     dir = Arc::new(dir.child(leaf).map_err(|e| branch.blame(e))?);
                 }
@@ -73,6 +97,11 @@ impl Anchors {
                 Ok(Arc::new(parent.child(&link.name).map_err(|e| branch.blame(e))?))
             }
         }
+    }
+
+    /// A descriptor that happens to be kept.
+    pub(crate) fn kept(&self, node: &Node, branch: BranchIdx) -> Option<Arc<Dir>> {
+        self.kept.lock().peek(&(node.ino, branch)).cloned()
     }
 
     /// The directory was removed, or lives on under another descriptor.

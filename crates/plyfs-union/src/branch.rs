@@ -4,7 +4,6 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use plyfs_sys::fsinfo::{self, FsInfo};
 use plyfs_sys::{Dev, Dir, SysError};
@@ -12,6 +11,7 @@ use plyfs_sys::{Dev, Dir, SysError};
 use crate::error::{Error, Result};
 use crate::marks::Keeper;
 use crate::resolve::BranchIdx;
+use crate::roots::{self, Root};
 use crate::spec::{BranchSpec, Grammar, MountSpec, Perm};
 
 /// An opened branch.
@@ -20,7 +20,7 @@ pub(crate) struct Branch {
     pub(crate) index: BranchIdx,
     /// Absolute, as the kernel resolved it.
     pub(crate) path: PathBuf,
-    pub(crate) root: Arc<Dir>,
+    pub(crate) root: Root,
     pub(crate) writable: bool,
     /// Whiteouts and opaque marks here hide what is below.
     pub(crate) honours: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Branch {
     pub(crate) dev: Dev,
     /// `f_fsid` of it: stable over mounts where the filesystem has an identity.
     pub(crate) fsid: u64,
-    /// `root` is a private copy of the mount, so no mount below it can be seen.
+    /// Reached by a private copy of the mount, so no mount below it can be seen.
     pub(crate) private: bool,
     /// Held while mounted writable: no other mount may write here (aufs.5).
     _claim: Option<OwnedFd>,
@@ -63,18 +63,18 @@ impl Stack {
     /// Opens and checks every branch; changes nothing on disk.
     pub(crate) fn open(spec: &MountSpec) -> Result<Stack> {
         let mut branches = Vec::with_capacity(spec.branches.len());
+        let mut mounts = Mounts::default();
         for (index, one) in spec.branches.iter().enumerate() {
-            branches.push(Branch::open(index as BranchIdx, one, spec)?);
+            branches.push(Branch::open(index as BranchIdx, one, spec, &mut mounts)?);
         }
         check_overlaps(spec, &branches)?;
-        for branch in &mut branches {
-            // Without the privilege the plain directory serves; what is mounted below it then shows as empty.
-            if let Ok(private) = branch.root.without_submounts() {
-                branch.root = Arc::new(private);
-                branch.private = true;
-            }
-        }
+        roots::settle(&mut branches)?;
         Ok(Stack { branches })
+    }
+
+    /// All is read that is read at mount: roots that can be found again are closed.
+    pub(crate) fn let_go(&self) {
+        self.branches.iter().for_each(|branch| branch.root.let_go());
     }
 
     pub(crate) fn branch(&self, index: BranchIdx) -> &Branch {
@@ -106,12 +106,12 @@ impl Stack {
 }
 
 impl Branch {
-    fn open(index: BranchIdx, spec: &BranchSpec, whole: &MountSpec) -> Result<Branch> {
+    fn open(index: BranchIdx, spec: &BranchSpec, whole: &MountSpec, mounts: &mut Mounts) -> Result<Branch> {
         let bad = |why: String| Error::Branch { path: spec.path.clone(), why, errno: None };
         let root = Dir::open(&spec.path).map_err(|e| cannot_open(&spec.path, &e))?;
         let path = root.kernel_path()?;
         let stat = root.stat_self()?;
-        let info = fsinfo::of(&root)?;
+        let info = mounts.info(&root, stat.mount)?;
         if let Some((_, name)) = NOT_STORAGE.iter().find(|(magic, _)| *magic == info.magic) {
             return Err(bad(format!("{name} is no storage and can't be a branch")));
         }
@@ -139,7 +139,7 @@ impl Branch {
             fsid: identity(&info),
             private: false,
             keeper: Keeper::find(&root)?,
-            root: Arc::new(root),
+            root: Root::new(root, stat),
             spec: settled,
         })
     }
@@ -152,6 +152,23 @@ impl Branch {
     /// Adds this branch to an error, for people.
     pub(crate) fn blame(&self, source: SysError) -> Error {
         Error::Sys { source, branch: Some(self.path.clone()) }
+    }
+}
+
+/// What the branches' mounts are, each asked once: layers are many, and on one.
+#[derive(Default)]
+struct Mounts(Vec<(u64, FsInfo)>);
+
+impl Mounts {
+    fn info(&mut self, root: &Dir, mount: u64) -> Result<FsInfo> {
+        match self.0.iter().find(|(known, _)| *known == mount && mount != 0) {
+            Some((_, info)) => Ok(*info),
+            None => {
+                let info = fsinfo::of(root)?;
+                self.0.push((mount, info));
+                Ok(info)
+            }
+        }
     }
 }
 

@@ -206,26 +206,27 @@ impl Union {
         target: Option<BranchIdx>,
         need: Need,
     ) -> Result<bool> {
-        let root = self.root.as_dir()?.at.read().clone();
-        let branch = target.map_or_else(|| policy::for_copy(&self.stack, &root, home.branch), Ok)?;
+        let places = self.root.as_dir()?.at.read().clone();
+        let branch = target.map_or_else(|| policy::for_copy(&self.stack, &places, home.branch), Ok)?;
         let to = self.stack.branch(branch);
         let (source, stat) = self.spot(node)?;
         let temp = names::temp();
         let identity = node.as_other()?.state.read().identity;
-        let before = to.root.stat_self().map_err(|e| to.blame(e))?;
+        let root = to.root()?;
+        let before = root.stat_self().map_err(|e| to.blame(e))?;
         let copied =
-            self.make_copy(node, (to, &to.root, &temp), (&source, &stat), need, None).and_then(|done| {
+            self.make_copy(node, (to, &root, &temp), (&source, &stat), need, None).and_then(|done| {
                 let copy = done.copy;
                 let names = self.names_left(node, &stat, identity)?;
                 let by = if names > 0 && self.plinks.find(identity).is_none() {
-                    self.make_plink(to, &to.root, &temp, identity, &copy, names)?
+                    self.make_plink(to, &root, &temp, identity, &copy, names)?
                 } else {
-                    HomeBy::Held(Arc::new(File::from(to.root.hold(&temp).map_err(|e| to.blame(e))?)))
+                    HomeBy::Held(Arc::new(File::from(root.hold(&temp).map_err(|e| to.blame(e))?)))
                 };
                 Ok(Home { branch, real: RealId::of(&copy), by })
             });
-        discard(&to.root, &temp, node.kind);
-        restore_times(&to.root, &before).map_err(|e| to.blame(e))?;
+        discard(&root, &temp, node.kind);
+        restore_times(&root, &before).map_err(|e| to.blame(e))?;
         self.moved_home(node, copied?, None)?;
         Ok(true)
     }

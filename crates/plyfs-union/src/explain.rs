@@ -134,7 +134,7 @@ impl Union {
         let last = places.last().map_or(0, |at| at.branch);
         let mut layers = Vec::new();
         for branch in self.stack.branches.iter().filter(|b| b.index > last) {
-            let mut dir: Arc<Dir> = branch.root.clone();
+            let mut dir: Arc<Dir> = branch.root()?;
             let reached = names.iter().rev().all(|leaf| match dir.child(leaf) {
                 Ok(child) => {
                     dir = Arc::new(child);

@@ -39,6 +39,10 @@ impl<T> Handles<T> {
         self.open.read().get(&fh.0).cloned().ok_or(Error::BadHandle)
     }
 
+    pub(crate) fn find(&self, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+        self.open.read().values().find(|handle| is_it(handle)).cloned()
+    }
+
     pub(crate) fn remove(&self, fh: Fh) -> Option<Arc<T>> {
         self.open.write().remove(&fh.0)
     }

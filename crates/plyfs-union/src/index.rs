@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use plyfs_sys::{Kind, Leaf};
 
 use crate::attr::Ino;
+use crate::ledger::Share;
 use crate::order::Order;
 use crate::resolve::{BranchIdx, Found, Resolved, Seen, Sightings, resolve, update};
 
@@ -51,6 +52,8 @@ pub(crate) struct Index {
     subdirs: u32,
     /// Once somebody has listed the directory.
     order: Option<Order>,
+    /// What it costs (`ledger.rs`).
+    share: Share,
 }
 
 impl Index {
@@ -125,6 +128,28 @@ impl Index {
     pub(crate) fn filled(&mut self) {
         self.lines.retain(|_, line| !line.seen.is_empty());
         self.subdirs = self.visible().filter(|(_, r)| r.kind == Kind::Dir).count() as u32;
+        self.share.set(self.lines.len());
+    }
+
+    /// From now on its lines count.
+    pub(crate) fn join(&mut self, share: Share) {
+        self.share = share;
+        self.share.set(self.lines.len());
+    }
+
+    /// Names whose node is remembered.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (&Leaf, Ino)> {
+        self.lines.iter().filter_map(|(name, line)| line.node().map(|ino| (name, ino)))
+    }
+
+    /// Before anything is known of a name but its node.
+    pub(crate) fn add_known(&mut self, name: Leaf, node: Ino) {
+        self.lines.entry(name).or_default().node = AtomicU64::new(node.0);
+    }
+
+    /// Every name, visible or not.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Leaf> {
+        self.lines.keys()
     }
 
     /// Tells the index what an operation did to `name` on `branch`.
@@ -148,6 +173,7 @@ impl Index {
             }
         }
         self.subdirs = self.subdirs + u32::from(is_dir) - u32::from(was_dir);
+        self.share.set(self.lines.len());
     }
 
     /// The name now means another node (or, with `None`, none that is known).

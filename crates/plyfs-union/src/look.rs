@@ -182,8 +182,8 @@ fn walk_in(stack: &Stack, path: &Path, from: BranchIdx, counts: Counts<'_>) -> R
     let mut here: Here = stack.branches[usize::from(from).min(stack.branches.len())..]
         .iter()
         .filter(|branch| counts(branch))
-        .map(|branch| (branch.index, branch.root.clone(), Vec::new()))
-        .collect();
+        .map(|branch| Ok((branch.index, branch.root()?, Vec::new())))
+        .collect::<Result<_>>()?;
     for component in path.components() {
         let std::path::Component::Normal(component) = component else { continue };
         let Some(leaf) = Leaf::new(component) else { return Ok(Here::new()) };
@@ -267,7 +267,7 @@ fn path_of(leaves: &[Leaf]) -> std::path::PathBuf {
 }
 
 pub(crate) fn open_path(branch: &Branch, path: &[Leaf]) -> Result<Arc<Dir>> {
-    let mut dir = branch.root.clone();
+    let mut dir = branch.root()?;
     for leaf in path {
         dir = Arc::new(dir.child(leaf).map_err(|e| branch.blame(e))?);
     }

@@ -82,15 +82,15 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Reads the mark on the branch's root.
     pub(crate) fn find(root: &Dir) -> Result<Keeper> {
-        let names = Obj::Dir(root).xattr_names()?;
+        let names = match Obj::Dir(root).xattr_names() {
+            Err(e) if matches!(e.errno(), Errno::PERM | Errno::ACCESS) => Vec::new(),
+            names => names?,
+        };
         let begins = |prefix: &str| names.iter().any(|name| name.starts_with(prefix.as_bytes()));
         let foreign = begins("trusted.overlay.") || begins("user.overlay.");
-        for (i, namespace) in NAMESPACES.iter().enumerate() {
-            if Obj::Dir(root).xattr(OsStr::new(&format!("{namespace}marks")))?.is_some() {
-                return Ok(Keeper { namespace: AtomicU8::new(i as u8), foreign });
-            }
-        }
-        Ok(Keeper { namespace: AtomicU8::new(UNKNOWN), foreign })
+        let is_mark = |namespace: &&str| names.contains(&format!("{namespace}marks").into_bytes());
+        let found = NAMESPACES.iter().position(is_mark).map_or(UNKNOWN, |at| at as u8);
+        Ok(Keeper { namespace: AtomicU8::new(found), foreign })
     }
 
     fn namespace(&self) -> Option<&'static str> {
@@ -183,7 +183,7 @@ fn claim(branch: &Branch) -> Result<Option<&'static str>> {
     }
     for (i, namespace) in NAMESPACES.iter().enumerate() {
         let name = OsString::from(format!("{namespace}marks"));
-        match Obj::Dir(&branch.root).set_xattr(&name, b"1", SetXattr::Any) {
+        match Obj::Dir(&*branch.root()?).set_xattr(&name, b"1", SetXattr::Any) {
             Ok(()) => {
                 branch.keeper.namespace.store(i as u8, Ordering::Relaxed);
                 return Ok(Some(namespace));
@@ -260,7 +260,7 @@ fn make_whiteout_file(branch: &Branch, dir: &Dir, leaf: &Leaf) -> Result<()> {
     if !branch.nolwh {
         let base = names::whiteout_base();
         for _ in 0..2 {
-            match branch.root.link(&base, dir, leaf) {
+            match branch.root()?.link(&base, dir, leaf) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.errno() == Errno::NOENT => make_base(branch, &base)?,
                 // EMLINK: the family is full; links may also be impossible here at all.
@@ -274,13 +274,14 @@ fn make_whiteout_file(branch: &Branch, dir: &Dir, leaf: &Leaf) -> Result<()> {
 
 /// The base comes into being with the first whiteout, not at mount: a failed mount leaves branches as they were.
 fn make_base(branch: &Branch, base: &Leaf) -> Result<()> {
-    let before = branch.root.stat_self()?;
-    match branch.root.create(base, 0o444) {
+    let root = branch.root()?;
+    let before = root.stat_self()?;
+    match root.create(base, 0o444) {
         Ok(_) => {}
         Err(e) if e.errno() == Errno::EXIST => return Ok(()),
         Err(e) => return Err(branch.blame(e)),
     }
-    crate::copyup::restore_times(&branch.root, &before).map_err(|e| branch.blame(e))
+    crate::copyup::restore_times(&root, &before).map_err(|e| branch.blame(e))
 }
 
 fn make_long_whiteout(dir: &Dir, leaf: &Leaf, name: &Leaf) -> plyfs_sys::Result<()> {

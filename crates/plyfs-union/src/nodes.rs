@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) number: u64,
     /// Kernel lookups, child links and open handles.
     refs: AtomicU64,
+    /// Named by a request since [`Nodes::coldest`] last passed.
+    used: AtomicBool,
     links: Mutex<SmallVec<[Link; 1]>>,
     body: Body,
 }
@@ -58,6 +60,8 @@ pub(crate) struct DirBody {
     pub(crate) at: RwLock<Places>,
     /// Held from look to tell by everything that changes the directory.
     pub(crate) index: RwLock<DirState>,
+    /// Used since `ledger.rs` last asked it to give way.
+    pub(crate) recent: AtomicBool,
     /// Its top has a redirect: which branches merge is known only once it is listed.
     pub(crate) redirected: AtomicBool,
     /// Its descriptor once it was removed but is still referred to.
@@ -88,6 +92,10 @@ pub(crate) enum Place {
 #[derive(Debug, Default)]
 pub(crate) struct DirState {
     pub(crate) index: Option<Index>,
+    /// While there is no index: the children known from an earlier one (`ledger.rs`).
+    pub(crate) known: Vec<(Leaf, Ino)>,
+    /// An index was dropped: what the kernel knows of names, absent ones too, may be older than the present index.
+    pub(crate) dropped: bool,
     /// Removed while somebody still refers to it.
     pub(crate) removed: bool,
 }
@@ -159,6 +167,7 @@ impl Node {
         let body = DirBody {
             at: RwLock::new(at),
             index: RwLock::default(),
+            recent: AtomicBool::new(true),
             redirected: AtomicBool::new(false),
             gone: RwLock::default(),
         };
@@ -183,7 +192,7 @@ impl Node {
             link.parent.refer();
         }
         let links = Mutex::new(link.into_iter().collect());
-        Node { ino, kind, number, refs: AtomicU64::new(1), links, body }
+        Node { ino, kind, number, refs: AtomicU64::new(1), used: AtomicBool::new(true), links, body }
     }
 
     /// The directory part; ENOTDIR-like refusal is the caller's: a non-directory here is a stale node.
@@ -261,6 +270,12 @@ impl Node {
     pub(crate) fn refer(&self) {
         self.refs.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn touch(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 const SHARDS: usize = 16;
@@ -296,13 +311,40 @@ impl Nodes {
 
     /// The node, as the kernel named it: it holds a reference itself.
     pub(crate) fn get(&self, ino: Ino) -> Result<Arc<Node>> {
-        self.shard(ino).read().get(&ino.0).cloned().ok_or(Error::Stale)
+        self.peek(ino).inspect(|node| node.touch()).ok_or(Error::Stale)
+    }
+
+    /// The same, for who looks at the table and uses no node.
+    pub(crate) fn peek(&self, ino: Ino) -> Option<Arc<Node>> {
+        self.shard(ino).read().get(&ino.0).cloned()
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// Every node there is now.
+    pub(crate) fn all(&self) -> Vec<Arc<Node>> {
+        self.shards.iter().flat_map(|shard| shard.read().values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Up to `want` of the nodes that no request named since this was last called, oldest first. They count as named
+    /// now.
+    pub(crate) fn coldest(&self, want: usize) -> Vec<Arc<Node>> {
+        let mut cold = self.all();
+        cold.retain(|node| node.ino != Ino::ROOT && !node.used.swap(false, Ordering::Relaxed));
+        cold.sort_by_key(|node| node.ino);
+        cold.truncate(want);
+        cold.iter().for_each(|node| node.touch());
+        cold
     }
 
     /// The node with one reference more, if it is still there.
     pub(crate) fn grab(&self, ino: Ino) -> Option<Arc<Node>> {
         let shard = self.shard(ino).read();
         let node = shard.get(&ino.0)?;
+        node.touch();
         node.refer();
         Some(node.clone())
     }

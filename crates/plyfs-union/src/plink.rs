@@ -51,7 +51,7 @@ impl Plinks {
     }
 
     fn load_branch(&self, stack: &Stack, branch: &Branch) -> Result<()> {
-        let dir = match branch.root.child(&names::plink_dir()) {
+        let dir = match branch.root()?.child(&names::plink_dir()) {
             Ok(dir) => Arc::new(dir),
             Err(e) if e.errno() == Errno::NOENT => return Ok(()),
             Err(e) => return Err(branch.blame(e)),
@@ -92,13 +92,14 @@ impl Plinks {
             return Ok(dir.clone());
         }
         let leaf = names::plink_dir();
-        let before = branch.root.stat_self()?;
-        match branch.root.mkdir(&leaf, 0o700) {
+        let root = branch.root()?;
+        let before = root.stat_self()?;
+        match root.mkdir(&leaf, 0o700) {
             Err(e) if e.errno() != Errno::EXIST => return Err(branch.blame(e)),
             Ok(()) | Err(_) => {}
         }
-        crate::copyup::restore_times(&branch.root, &before).map_err(|e| branch.blame(e))?;
-        let dir = Arc::new(branch.root.child(&leaf).map_err(|e| branch.blame(e))?);
+        crate::copyup::restore_times(&root, &before).map_err(|e| branch.blame(e))?;
+        let dir = Arc::new(root.child(&leaf).map_err(|e| branch.blame(e))?);
         *slot = Some(dir.clone());
         Ok(dir)
     }

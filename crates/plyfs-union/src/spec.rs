@@ -260,6 +260,23 @@ pub struct Speed {
     pub metacopy_from: Option<u64>,
     /// `max_threads=`: at most so many threads serve, and at least two.
     pub max_threads: Option<u32>,
+    /// What may be kept in memory. Never read from text.
+    pub bounds: Bounds,
+}
+
+/// Bounds of what is kept in memory and can be had again (`docs/caches.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Names in the merged indexes of all directories together; beyond it, the least recently used are dropped.
+    pub index_lines: usize,
+    /// Objects that the kernel has names for; beyond it, it is asked to let go of some that nobody uses.
+    pub nodes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { index_lines: 512 << 10, nodes: 200_000 }
+    }
 }
 
 /// Everything a mount is asked to be. Prints back (`Display`-like, [`MountSpec::options`]) to what was read.

@@ -17,6 +17,7 @@ use crate::error::{Refusal, Result};
 use crate::handles::{FileHandle, Handles};
 use crate::ids::{self, IdMap, RealId};
 use crate::index::Index;
+use crate::ledger::Ledger;
 use crate::look;
 use crate::names::Name;
 use crate::nodes::{DirAt, DirState, HomeBy, Node, Nodes, Place, Places, Spot};
@@ -25,7 +26,7 @@ use crate::perms::Override;
 use crate::plink::Plinks;
 use crate::policy;
 use crate::resolve::BranchIdx;
-use crate::spec::{BranchAttr, CopyupPolicy, CreatePolicy, MountSpec, SpecError};
+use crate::spec::{Bounds, BranchAttr, CopyupPolicy, CreatePolicy, MountSpec, SpecError};
 
 /// How often an operation looks again when the world changed between looking and doing.
 pub(crate) const TRIES: usize = 64;
@@ -37,6 +38,7 @@ pub struct Union {
     pub(crate) nodes: Nodes,
     pub(crate) root: Arc<Node>,
     pub(crate) anchors: Anchors,
+    pub(crate) ledger: Ledger,
     pub(crate) plinks: Plinks,
     pub(crate) ids: IdMap,
     pub(crate) overrides: Override,
@@ -58,6 +60,7 @@ pub struct Union {
     pub(crate) sum: bool,
     /// May give files away (root of its user namespace).
     pub(crate) privileged: bool,
+    pub(crate) bounds: Bounds,
 }
 
 /// One branch as opened.
@@ -79,14 +82,17 @@ impl Union {
         refuse_unfinished(spec)?;
         let stack = Stack::open(spec)?;
         let plinks = Plinks::load(&stack)?;
-        let root = root_node(&stack)?;
+        let root = root_node(&stack);
+        stack.let_go();
         let nodes = Nodes::new(root);
         let root = nodes.get(Ino::ROOT)?;
         Ok(Union {
             stack,
             nodes,
             root,
-            anchors: Anchors::new(),
+            anchors: Anchors::new(spec.branches.len()),
+            ledger: Ledger::new(spec.speed.bounds.index_lines),
+            bounds: spec.speed.bounds,
             plinks,
             ids: IdMap::new(spec),
             overrides: Override::new(spec.xattr_permissions),
@@ -127,8 +133,17 @@ impl Union {
         self.passthrough.is_on()
     }
 
-    /// Lets go of what is only kept to be quicker next time: for when nothing was asked for a while.
-    pub fn let_go(&self) {
+    /// To be called before something is mounted on `target` (absolute) that this union's branches are to be reached behind.
+    pub fn hold_behind(&self, target: &std::path::Path) -> Result<()> {
+        for branch in &self.stack.branches {
+            branch.root.hold_behind(&branch.path, target).map_err(|e| branch.blame(e))?;
+        }
+        Ok(())
+    }
+
+    /// Nobody asks for anything now: lets go of what is kept only to be quick.
+    pub fn idle(&self) {
+        self.anchors.idle();
         self.passthrough.cool_all();
     }
 
@@ -167,6 +182,9 @@ impl Union {
     /// The directory's listing, read from the branches if this is the first time.
     pub(crate) fn listed<'a>(&self, node: &'a Node) -> Result<RwLockReadGuard<'a, DirState>> {
         let dir = node.as_dir()?;
+        if !dir.recent.load(Relaxed) {
+            dir.recent.store(true, Relaxed);
+        }
         let state = dir.index.read();
         if state.index.is_some() || state.removed {
             return Ok(state);
@@ -180,10 +198,19 @@ impl Union {
         let dir = node.as_dir()?;
         let mut state = dir.index.write();
         if state.index.is_none() && !state.removed {
-            let (index, places) = look::fill(&self.stack, &self.anchors, node)?;
+            let (mut index, places) = look::fill(&self.stack, &self.anchors, node)?;
             *dir.at.write() = places;
+            if !index.unlisted().is_empty() {
+                for (name, _) in &state.known {
+                    look::ask_unlisted(&self.stack, &self.anchors, node, &mut index, name)?;
+                }
+            }
+            index.join(self.ledger.enter(node.ino));
             state.index = Some(index);
+            self.put_back(&mut state);
         }
+        dir.recent.store(true, Relaxed);
+        self.make_room();
         Ok(state)
     }
 
@@ -274,15 +301,18 @@ fn is_reachable(node: &Arc<Node>, branch: BranchIdx) -> bool {
     }
 }
 
-fn root_node(stack: &Stack) -> Result<Node> {
+fn root_node(stack: &Stack) -> Node {
     let mut places = Places::new();
     for branch in &stack.branches {
-        let stat = branch.root.stat_self()?;
-        places.push(DirAt { branch: branch.index, ino: stat.ino, place: Place::Path(Arc::from([])) });
+        places.push(DirAt {
+            branch: branch.index,
+            ino: branch.root.stat.ino,
+            place: Place::Path(Arc::from([])),
+        });
     }
     let top = &stack.branches[0];
-    let number = ids::number(stack, RealId::of(&top.root.stat_self()?));
-    Ok(Node::dir(Ino::ROOT, number, places, None))
+    let number = ids::number(stack, RealId::of(&top.root.stat));
+    Node::dir(Ino::ROOT, number, places, None)
 }
 
 /// Policies that later work brings: refused with a clear word, never silently replaced by another.

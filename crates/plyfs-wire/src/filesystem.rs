@@ -173,6 +173,13 @@ pub trait Filesystem: Send + Sync + 'static {
     fn removexattr(&self, cx: &Cx, node: u64, name: &OsStr) -> Answer<()> {
         Err(Errno::NOSYS)
     }
+    /// Every few milliseconds while there is traffic, from a thread that answers no request and has other work: to be
+    /// left soon.
+    fn tick(&self) {}
+    /// Traffic has ceased, for now: what is kept for the next request only may go. From such a thread.
+    fn idle(&self) {}
+    /// The first worker was interrupted by a signal. From its thread, between requests.
+    fn interrupted(&self) {}
     /// The connection has ended: no request will follow.
     fn destroy(&self) {}
 }

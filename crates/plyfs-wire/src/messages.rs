@@ -102,4 +102,6 @@ pub mod notify_code {
     pub const INVAL_INODE: i32 = 2;
     pub const INVAL_ENTRY: i32 = 3;
     pub const DELETE: i32 = 6;
+    /// From 7.45 (Linux 6.18) on.
+    pub const PRUNE: i32 = 9;
 }

@@ -123,7 +123,7 @@ impl<F: Filesystem> Session<F> {
 
     /// For telling the kernel of changes, from threads that answer no request.
     pub fn notifier(&self) -> Notifier {
-        Notifier::new(Arc::clone(&self.shared.device))
+        Notifier::new(Arc::clone(&self.shared.device), self.shared.agreed.minor)
     }
 
     /// For giving the kernel files to read and write by itself, if that was agreed.
@@ -152,12 +152,18 @@ impl<F: Filesystem> Session<F> {
 pub(crate) struct Buffers {
     request: Vec<u8>,
     body: Vec<u8>,
+    /// Much of them was used.
+    pub(crate) grown: bool,
 }
+
+/// A buffer of which no more was used is not worth giving back.
+const SMALL: usize = 64 << 10;
 
 impl Buffers {
     pub(crate) fn new(max_write: u32) -> Buffers {
         // Zeroed by the allocator: pages never used cost nothing.
-        Buffers { request: vec![0; HEADROOM + max_write as usize], body: vec![0; reply::room(max_write)] }
+        let body = vec![0; reply::room(max_write)];
+        Buffers { request: vec![0; HEADROOM + max_write as usize], body, grown: false }
     }
 }
 
@@ -187,10 +193,11 @@ pub(crate) fn take(device: &Device, buffers: &mut Buffers) -> Result<Taken, SysE
 impl<F: Filesystem> Shared<F> {
     /// Answers the request in the first `length` bytes of the buffer.
     pub(crate) fn serve(&self, device: &Device, buffers: &mut Buffers, length: usize) {
-        let Buffers { request, body } = buffers;
+        let Buffers { request, body, grown } = buffers;
         let Some((unique, answer)) = self.answer_raw(&request[..length], body) else {
             return;
         };
+        *grown |= length > SMALL || matches!(answer, Ok(Reply::Body(length)) if length > SMALL);
         if let Err(error) = reply::send(device, unique, &answer, body) {
             match error.errno() {
                 // The caller is gone (aborted) or all of it is: nobody waits.

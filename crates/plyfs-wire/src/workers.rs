@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_millis(2);
 const LOOKS: u32 = 2;
 /// So many looks without any request, and the usher leaves.
 const QUIET_LOOKS: u32 = 250;
+/// After so long without a request, the first worker gives large buffers back.
+const CALM: Duration = Duration::from_secs(1);
 /// An extra worker leaves when it was not needed for so long.
 const UNNEEDED: Duration = Duration::from_secs(2);
 
@@ -49,14 +51,20 @@ impl Load {
 
 /// Serves on this thread until the connection ends. What else uses `shared` may still be at work then.
 pub(crate) fn run<F: Filesystem>(shared: &Arc<Shared<F>>) -> Result<(), SysError> {
+    // Also a mount that nobody asks is idle in a while, and what starting took goes.
+    ensure_usher(shared);
     let mut buffers = Buffers::new(shared.agreed.max_write);
     let result = loop {
+        if buffers.grown && !shared.device.wait(CALM)? {
+            buffers = Buffers::new(shared.agreed.max_write);
+            shared.fs.idle();
+        }
         match take(&shared.device, &mut buffers) {
             Ok(Taken::Request(length)) => {
                 ensure_usher(shared);
                 serve(shared, &shared.device, &mut buffers, length);
             }
-            Ok(Taken::Nothing) => {}
+            Ok(Taken::Nothing) => shared.fs.interrupted(),
             Ok(Taken::Ended) => break Ok(()),
             Err(error) => break Err(error),
         }
@@ -102,6 +110,7 @@ fn usher<F: Filesystem>(shared: &Arc<Shared<F>>) {
     let (mut waiting, mut quiet, mut seen) = (0, 0, load.taken.load(SeqCst));
     while !load.ended.load(SeqCst) && quiet < QUIET_LOOKS {
         thread::sleep(TICK);
+        shared.fs.tick();
         let taken = load.taken.load(SeqCst);
         let all_busy = load.busy.load(SeqCst) >= load.workers();
         quiet = if taken == seen && !all_busy { quiet + 1 } else { 0 };
@@ -112,6 +121,9 @@ fn usher<F: Filesystem>(shared: &Arc<Shared<F>>) {
             waiting = 0;
             add_worker(shared);
         }
+    }
+    if !load.ended.load(SeqCst) {
+        shared.fs.idle();
     }
 }
 
@@ -125,6 +137,8 @@ fn add_worker<F: Filesystem>(shared: &Arc<Shared<F>>) {
         if let Err(error) = extra_worker(&theirs) {
             error!("a worker thread gave up: {error}");
         }
+        // Its memory is free now, and the usher may have left before.
+        theirs.fs.idle();
         drop(guard);
     });
     if let Err(error) = started {

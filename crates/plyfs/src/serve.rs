@@ -1,14 +1,16 @@
 //! Being the server of one mount: from options to the end of the connection.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use plyfs_fuse::{Session, Unmounter};
+use plyfs_fuse::{Server, Session, Unmounter};
 use plyfs_sys::mounts;
 use plyfs_sys::process;
-use plyfs_sys::process::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
+use plyfs_sys::process::interrupt;
+use plyfs_sys::process::signals::{SIGHUP, SIGINT, SIGTERM};
 use plyfs_union::spec::MountSpec;
 use plyfs_union::{BranchInfo, Union};
 
@@ -19,28 +21,69 @@ use crate::{log, output};
 
 /// How long files may stay open after a signal has detached the mount.
 const GRACE: Duration = Duration::from_secs(3);
+/// How often a second signal is looked for.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Mounts `spec` on `target` (absolute) and serves it until it is unmounted.
+///
+/// By the main thread, so that an idle server has no other. What has to be done around the mount is done by a thread that
+/// ends then: it may touch the mount (whose target may be above it), which must be served meanwhile.
 pub(crate) fn serve(spec: &MountSpec, target: &Path, ready: Ready) -> Outcome {
-    // Blocked before the first thread, so that all threads leave them to the one that waits for them.
-    let signals = Signals::block(&[SIGTERM, SIGINT, SIGHUP]).map_err(anyhow::Error::new)?;
+    interrupt::install(&[SIGTERM, SIGINT, SIGHUP]).map_err(anyhow::Error::new)?;
     prepare_process();
-    let (session, union) = mount(spec, target)?;
-    let registered = register(spec, target, &union);
-    drop(union);
-    if ready.is_background() {
-        log::settle(registered.as_ref().and_then(|registered| registered.log_file().ok()));
+    let union = Arc::new(open(spec, target)?);
+    let branches = union.branches();
+    let server = Server::mount(union, target, spec);
+    let server = server.with_context(|| format!("mounting on {}", target.display()))?;
+    let unmounter = server.unmounter();
+    let registered = Arc::new(OnceLock::new());
+    watch(&server, &registered);
+    let begin = {
+        let (spec, target, registered) = (spec.clone(), target.to_path_buf(), Arc::clone(&registered));
+        move || announce(&spec, &target, &branches, &registered, ready)
+    };
+    let begun = std::thread::Builder::new().name("plyfs-start".to_owned()).spawn(move || {
+        begin().inspect_err(|_| {
+            if let Err(error) = unmounter.unmount(true) {
+                tracing::warn!("{error}");
+            }
+        })
+    });
+    let begun = begun.context("starting a thread").inspect_err(|_| {
+        if let Err(error) = plyfs_fuse::unmount(target, true) {
+            tracing::warn!("{error}");
+        }
+    })?;
+    server.serve().context("serving")?;
+    // A panic there has been printed.
+    begun.join().map_err(|_panic| anyhow!("starting failed"))??;
+    if let Some(record) = registered.get().and_then(Option::as_ref) {
+        runtime_dir::remove(record.dir());
     }
-    watch(signals, session.unmounter(), registered.as_ref().map(|r| r.dir().to_path_buf()))?;
+    Ok(exit::DONE)
+}
+
+/// Writes the mount down and lets whoever waits for it go.
+fn announce(
+    spec: &MountSpec,
+    target: &Path,
+    branches: &[BranchInfo],
+    registered: &OnceLock<Option<Registered>>,
+    ready: Ready,
+) -> anyhow::Result<()> {
+    let record = register(spec, target, branches);
+    if ready.is_background() {
+        log::settle(record.as_ref().and_then(|record| record.log_file().ok()));
+    }
+    registered.get_or_init(|| record);
     ready.say()?;
     tracing::info!("serving {}", target.display());
-    session.wait().context("serving")?;
-    drop(registered);
-    Ok(exit::DONE)
+    Ok(())
 }
 
 /// What every server needs of its process: modes as given, and as many open files as it may have.
 pub(crate) fn prepare_process() {
+    plyfs_sys::memory::settle_allocator();
     process::set_umask(0);
     let (_, hard) = process::open_files_limit();
     if let Err(error) = process::set_open_files_limit(hard) {
@@ -77,13 +120,13 @@ fn lies_in(target: &Path, branches: &[BranchInfo]) -> Option<PathBuf> {
 }
 
 /// Writes the mount down. It works without (only `status` and its like then know less), so failures are warnings.
-fn register(spec: &MountSpec, target: &Path, union: &Union) -> Option<Registered> {
+fn register(spec: &MountSpec, target: &Path, branches: &[BranchInfo]) -> Option<Registered> {
     let write = || -> anyhow::Result<Registered> {
         let list = mounts::list()?;
         runtime_dir::sweep(&list);
         let info = list.iter().rev().find(|mount| mount.mount_point == target);
         let info = info.context("the new mount is not in /proc/self/mountinfo")?;
-        let record = Record::new(info, spec, &union.branches());
+        let record = Record::new(info, spec, branches);
         Registered::write(&runtime_dir::home()?, &record, spec.xino.as_deref())
     };
     match write() {
@@ -95,28 +138,45 @@ fn register(spec: &MountSpec, target: &Path, union: &Union) -> Option<Registered
     }
 }
 
-/// Unmounts at the first signal, gives up on open files after a while or at the second signal.
-fn watch(signals: Signals, unmounter: Unmounter, record: Option<PathBuf>) -> anyhow::Result<()> {
-    let wait = move || {
-        if let Err(error) = signals.next() {
-            tracing::error!("waiting for signals: {error}");
+/// Unmounts at the first signal, gives up on open files after a while or at the second signal: by a thread that begins
+/// then, as the main one has to serve.
+fn watch(server: &Server, registered: &Arc<OnceLock<Option<Registered>>>) {
+    let (unmounter, registered) = (server.unmounter(), Arc::clone(registered));
+    let ending = AtomicBool::new(false);
+    server.on_interrupt(move || {
+        if interrupt::count() == 0 || ending.load(SeqCst) {
             return;
         }
-        if let Err(busy) = unmounter.unmount(false) {
-            tracing::info!("{busy}; detaching");
-            if let Err(error) = unmounter.unmount(true) {
-                // Unmounted by somebody else in the same moment; or not allowed, then leaving is all that is left.
-                tracing::warn!("detaching: {error}");
+        let (unmounter, registered) = (unmounter.clone(), Arc::clone(&registered));
+        let begun = std::thread::Builder::new().name("plyfs-end".to_owned()).spawn(move || {
+            end(&unmounter);
+            let record = registered.get().and_then(Option::as_ref);
+            leave(record.map(Registered::dir));
+        });
+        match begun {
+            Ok(_) => {
+                ending.store(true, SeqCst);
+                interrupt::heard();
             }
+            // The next interruption comes in a second.
+            Err(error) => tracing::error!("no thread to unmount with: {error}"),
         }
-        // Usually the connection ends now, the main thread with it, and the process before this wakes up.
-        if let Err(error) = signals.next_within(GRACE) {
-            tracing::error!("waiting for signals: {error}");
+    });
+}
+
+fn end(unmounter: &Unmounter) {
+    if let Err(busy) = unmounter.unmount(false) {
+        tracing::info!("{busy}; detaching");
+        if let Err(error) = unmounter.unmount(true) {
+            // Unmounted by somebody else in the same moment; or not allowed, then leaving is all that is left.
+            tracing::warn!("detaching: {error}");
         }
-        leave(record.as_deref());
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).context("starting a thread")?;
-    Ok(())
+    }
+    // Usually the connection ends now, the main thread with it, and the process before this wakes up.
+    let since = Instant::now();
+    while since.elapsed() < GRACE && interrupt::count() < 2 {
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// Ends the process although files of the (detached) mount are open: they give ENOTCONN from now on.

@@ -32,6 +32,7 @@ pub fn read_write() -> OpenHow {
 }
 
 /// A walk through the union that gives back every reference it took.
+#[derive(Debug)]
 struct Walk<'a> {
     union: &'a Union,
     taken: Vec<Ino>,
@@ -262,6 +263,42 @@ pub fn snapshot(union: &Union) -> Result<Snapshot, String> {
         (path.clone(), line(text, perm, links.as_deref(), &first[&attr.ino]))
     });
     Ok(Snapshot(lines.collect()))
+}
+
+/// A tree whose every node is referred to.
+#[derive(Debug)]
+pub struct Pinned<'a> {
+    walk: Walk<'a>,
+}
+
+/// Looks everything up and holds it.
+///
+/// # Errors
+/// What could not be looked up; and an object that two nodes stand for.
+pub fn pin(union: &Union) -> Result<Pinned<'_>, String> {
+    let mut walk = Walk::new(union);
+    let mut seen = Vec::new();
+    let attr = union.getattr(Ino::ROOT, None).map_err(|error| format!("root: {error}"))?;
+    visit(&mut walk, Ino::ROOT, attr, PathBuf::new(), &mut seen)?;
+    let mut nodes: BTreeMap<u64, Ino> = BTreeMap::new();
+    for ((path, attr, _), ino) in seen.iter().skip(1).zip(&walk.taken) {
+        if *nodes.entry(attr.ino).or_insert(*ino) != *ino {
+            return Err(format!("{}: number {} is two nodes", path.display(), attr.ino));
+        }
+    }
+    Ok(Pinned { walk })
+}
+
+impl Pinned<'_> {
+    /// How many references.
+    pub fn len(&self) -> usize {
+        self.walk.taken.len()
+    }
+
+    /// Whether the tree is empty.
+    pub fn is_empty(&self) -> bool {
+        self.walk.taken.is_empty()
+    }
 }
 
 type Seen = Vec<(PathBuf, Attr, String)>;

@@ -4,7 +4,7 @@ use plyfs_tests::model::layers::{Item, Layer, merge};
 use plyfs_tests::model::{Model, engine};
 use plyfs_tests::{Scratch, Snapshot, Want};
 use plyfs_union::Union;
-use plyfs_union::spec::{BranchSpec, MountSpec, Perm};
+use plyfs_union::spec::{Bounds, BranchSpec, MountSpec, Perm};
 
 /// Branches, their union and its model.
 pub(crate) struct Bench {
@@ -18,10 +18,16 @@ pub(crate) struct Bench {
 impl Bench {
     /// Writes the layers (top first, `writable` of them `rw`) and opens the union.
     pub(crate) fn new(layers: &[Vec<Item>], writable: usize) -> Result<Bench, String> {
+        Bench::bounded(layers, writable, Bounds::default())
+    }
+
+    /// The same with other bounds on what is kept in memory.
+    pub(crate) fn bounded(layers: &[Vec<Item>], writable: usize, bounds: Bounds) -> Result<Bench, String> {
         let items: usize = layers.iter().map(Vec::len).sum();
         let layers: Vec<Layer> = layers.iter().map(|items| Layer::new(items)).collect();
         let scratch = Scratch::new();
         let mut spec = MountSpec::default();
+        spec.speed.bounds = bounds;
         // Copies of metadata alone in every case, of small files too in half of them.
         spec.speed.metacopy_from = Some(if items.is_multiple_of(2) { 0 } else { 2000 });
         let mut below = Vec::new();
@@ -56,6 +62,11 @@ impl Bench {
     pub(crate) fn compare(&self, when: &str) -> Result<(), String> {
         let seen = engine::snapshot(self.union()).map_err(|error| format!("{when}: {error}"))?;
         plyfs_tests::model::compare(&self.model.snapshot(), &seen, when)
+    }
+
+    /// Everything visible, held as the kernel would: as long as the answer lives.
+    pub(crate) fn pin(&self) -> Result<engine::Pinned<'_>, String> {
+        engine::pin(self.union())
     }
 
     /// No read-only branch has changed in anything.

@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod direct;
 mod grammars;
 mod sequences;
 mod threads;

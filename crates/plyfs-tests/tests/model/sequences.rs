@@ -4,10 +4,14 @@ use plyfs_tests::model::layers::{Item, layer};
 use plyfs_tests::model::op::{Op, op};
 use plyfs_tests::model::{engine, same_answer};
 use plyfs_tests::random::check;
+use plyfs_union::spec::Bounds;
 use proptest::collection::vec;
 use proptest::strategy::Strategy;
 
 use crate::bench::Bench;
+
+/// Room for the lines of a directory or two.
+pub(crate) const TIGHT: Bounds = Bounds { index_lines: 3, nodes: 200_000 };
 
 type Case = (Vec<Vec<Item>>, Vec<Op>);
 
@@ -70,6 +74,36 @@ fn the_model_is_what_linux_says() {
         let seen = plyfs_tests::model::real::snapshot(&dir)?;
         plyfs_tests::model::compare(&model.snapshot(), &seen, "at the end")
     });
+}
+
+/// Hardly any index can stay, while everything visible stays known: each is dropped and read again all the time, and
+/// no object gets a second node.
+fn follow_tight((layers, ops): Case, writable: usize) -> Result<(), String> {
+    let mut bench = Bench::bounded(&layers, writable, TIGHT)?;
+    let mut model = std::mem::take(&mut bench.model);
+    let mut pinned = bench.pin()?;
+    for (at, op) in ops.iter().enumerate() {
+        if let Op::Remount = op {
+            continue;
+        }
+        let is = engine::apply(bench.union(), op);
+        same_answer(op, model.apply(op), is, false).map_err(|why| format!("operation {at}: {why}"))?;
+        // The old references go after the new ones are taken: whoever was known stays known.
+        let now = bench.pin().map_err(|why| format!("after operation {at}, {op:?}: {why}"))?;
+        drop(std::mem::replace(&mut pinned, now));
+    }
+    drop(pinned);
+    bench.model = model;
+    bench.compare("at the end")?;
+    bench.reopen()?;
+    bench.compare("at the end, reopened")?;
+    bench.below_unchanged()
+}
+
+#[test]
+fn dropped_indexes_change_nothing() {
+    check(100, &cases(2..=4, 60), |case| follow_tight(case, 1));
+    check(60, &cases(3..=4, 60), |case| follow_tight(case, 2));
 }
 
 #[test]

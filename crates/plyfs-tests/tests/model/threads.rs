@@ -5,6 +5,7 @@ use plyfs_tests::model::layers::{Item, Layer, merge};
 use plyfs_tests::model::op::{Op, Place, op};
 use plyfs_tests::model::{Model, engine, same_answer};
 use plyfs_tests::random::check;
+use plyfs_union::spec::Bounds;
 use proptest::collection::vec;
 use proptest::strategy::Strategy;
 
@@ -93,10 +94,19 @@ fn folders_of_their_own() {
 
 #[test]
 fn one_folder_together() {
-    check(60, &cases(80), |(layers, ops)| {
+    together(60, Bounds::default());
+}
+
+#[test]
+fn one_folder_together_while_indexes_are_dropped() {
+    together(40, crate::sequences::TIGHT);
+}
+
+fn together(times: u32, bounds: Bounds) {
+    check(times, &cases(80), |(layers, ops)| {
         let mut all = vec![Vec::new()];
         all.extend(layers);
-        let mut bench = Bench::new(&all, 1)?;
+        let mut bench = Bench::bounded(&all, 1, bounds)?;
         let union = bench.union();
         std::thread::scope(|scope| {
             for ops in &ops {

@@ -11,6 +11,7 @@
 mod badinput;
 mod differential;
 mod forms;
+mod idle;
 mod kill;
 mod load;
 mod marks;

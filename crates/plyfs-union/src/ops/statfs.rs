@@ -18,7 +18,7 @@ impl Union {
                 continue;
             }
             devs.push(branch.dev);
-            let info = fsinfo::of(&*branch.root).map_err(|e| branch.blame(e))?;
+            let info = fsinfo::of(&*branch.root()?).map_err(|e| branch.blame(e))?;
             let unit = info.frsize.max(1);
             let one = StatFs {
                 bsize: u32::try_from(info.bsize).unwrap_or(4096),
@@ -41,7 +41,7 @@ impl Union {
     /// Makes every writable branch durable.
     pub fn sync(&self) -> Result<()> {
         for branch in self.stack.branches.iter().filter(|b| b.writable && !self.volatile) {
-            branch.root.syncfs().map_err(|e| branch.blame(e))?;
+            branch.root()?.syncfs().map_err(|e| branch.blame(e))?;
         }
         Ok(())
     }

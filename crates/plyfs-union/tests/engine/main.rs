@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod caches;
 mod hard_links;
 mod hostile;
 mod metacopy;

@@ -204,3 +204,33 @@ fn things_in_a_read_only_directory_can_be_copied_up() {
         assert!(tree.find("d/k/new").unwrap().is_some());
     });
 }
+
+#[test]
+fn a_branch_that_was_moved_away_is_named_and_stale() {
+    let names = crate::caches::names();
+    as_nobody(
+        "a_branch_that_was_moved_away_is_named_and_stale",
+        |branches| {
+            give(branches, "layers", 0o755);
+            for name in &names {
+                give(branches, name, 0o755);
+            }
+            file(branches, "layers/7/f", 0o644);
+        },
+        |branches| {
+            let tree = branches.open(&crate::caches::stack(&names));
+            let f = tree.ino("f");
+            fs::rename(branches.path("layers/7"), branches.path("layers/moved")).unwrap();
+            tree.idle();
+            let refused = tree.getattr(f, None).unwrap_err();
+            assert_eq!(refused.errno(), Errno::STALE.raw_os_error());
+            assert!(refused.to_string().contains("layers/7"), "{refused}");
+            // Another directory of that name is not taken for it.
+            branches.dir("layers/7");
+            assert!(tree.getattr(f, None).is_err());
+            fs::remove_dir(branches.path("layers/7")).unwrap();
+            fs::rename(branches.path("layers/moved"), branches.path("layers/7")).unwrap();
+            assert!(tree.getattr(f, None).is_ok(), "back in its place it serves");
+        },
+    );
+}

@@ -225,6 +225,15 @@ pub struct NotifyDeleteOut {
     pub padding: u32,
 }
 
+/// Let go of nodes that nobody uses; so many node ids follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct NotifyPruneOut {
+    pub count: u32,
+    pub padding: u32,
+    pub spare: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,5 +255,6 @@ mod tests {
         assert_eq!(size_of::<NotifyInvalInodeOut>(), 24);
         assert_eq!(size_of::<NotifyInvalEntryOut>(), 16);
         assert_eq!(size_of::<NotifyDeleteOut>(), 24);
+        assert_eq!(size_of::<NotifyPruneOut>(), 16);
     }
 }
