@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     Overlay,
     Plyfs,
     FuseOverlayfs,
-    /// Debian's package unionfs-fuse, program `unionfs`.
+    /// Debian's package unionfs-fuse, program `unionfs`; with one thread (`mounts.rs` says why).
     UnionfsFuse,
 }
 

@@ -178,7 +178,9 @@ fn command(candidate: &Candidate, program: &Path, layers: &[PathBuf], base: &Pat
     }
     command.arg("-o").arg(options);
     if candidate.kind == Kind::UnionfsFuse {
-        command.arg(branches);
+        // With several threads, concurrent mkdir now and then makes the directory in a read-only branch (seen with 1.0):
+        // everybody else's layers.
+        command.arg("-s").arg(branches);
     }
     command.arg(base.join("mnt"));
     command
