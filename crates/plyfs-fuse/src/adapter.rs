@@ -31,6 +31,8 @@ pub(crate) struct Skin {
     xattrs: bool,
     /// The kernel opens directories without a word and keeps their listings.
     dir_cache: bool,
+    /// Birth times are told; untold, the kernel asks for nothing that it cannot keep.
+    birth_times: bool,
     setids: SetIds,
     tell: Tell,
     pruner: Arc<Pruner>,
@@ -69,6 +71,7 @@ impl Skin {
             validity: Validity::new(spec.timeout),
             xattrs: !spec.noxattrs,
             dir_cache: !spec.speed.no_dir_cache,
+            birth_times: spec.speed.birth_times,
             setids: SetIds::default(),
             tell: Tell::default(),
         }
@@ -196,6 +199,9 @@ impl Filesystem for Skin {
     }
 
     fn statx(&self, _: &Cx, node: u64, fh: Option<u64>, _mask: u32) -> Answer<StatxOut> {
+        if !self.birth_times {
+            return Err(Errno::NOSYS);
+        }
         let attr = self.union.getattr(Ino(node), fh.map(Fh)).or_refuse("statx", node)?;
         self.told(Ino(node), &attr);
         Ok(convert::statx_out(&attr, self.validity))

@@ -14,7 +14,7 @@ use plyfs_sys::{Dir, Errno, Stat, SysError};
 use crate::attr::Ino;
 use crate::branch::Stack;
 use crate::error::{Error, Result};
-use crate::nodes::{DirAt, HomeBy, Node, Place, Spot, SpotBy};
+use crate::nodes::{DirAt, Home, HomeBy, Node, Place, Spot, SpotBy};
 use crate::plink::Plinks;
 use crate::resolve::BranchIdx;
 
@@ -126,16 +126,8 @@ impl Anchors {
         let mut last = None;
         for _ in 0..TRIES {
             let home = node.as_other()?.state.read().home.clone();
-            let by = match &home.by {
-                HomeBy::Held(fd) => SpotBy::Held(fd.clone()),
-                HomeBy::Plink(leaf) => SpotBy::At(plinks.dir(home.branch)?, leaf.clone()),
-                HomeBy::Name => {
-                    // Between losing its last name and being held: the next round sees it held.
-                    let Some(link) = node.link() else { continue };
-                    SpotBy::At(self.dir(stack, &link.parent, home.branch)?, link.name)
-                }
-            };
-            let spot = Spot { branch: home.branch, by };
+            // Between losing its last name and being held: the next round sees it held.
+            let Some(spot) = self.place(stack, plinks, node, &home)? else { continue };
             match spot.obj().stat() {
                 Ok(stat) if stat.ino == home.real.ino && stat.dev == home.real.dev => {
                     return Ok((spot, stat));
@@ -148,6 +140,27 @@ impl Anchors {
         }
         tracing::debug!(?node.ino, ?last, "object vanished from its branch");
         Err(Error::Stale)
+    }
+}
+
+impl Anchors {
+    /// Where a non-directory should be, unchecked: another may have taken its name. `None`: it has lost its name just now.
+    pub(crate) fn place(
+        &self,
+        stack: &Stack,
+        plinks: &Plinks,
+        node: &Node,
+        home: &Home,
+    ) -> Result<Option<Spot>> {
+        let by = match &home.by {
+            HomeBy::Held(fd) => SpotBy::Held(fd.clone()),
+            HomeBy::Plink(leaf) => SpotBy::At(plinks.dir(home.branch)?, leaf.clone()),
+            HomeBy::Name => {
+                let Some(link) = node.link() else { return Ok(None) };
+                SpotBy::At(self.dir(stack, &link.parent, home.branch)?, link.name)
+            }
+        };
+        Ok(Some(Spot { branch: home.branch, by }))
     }
 }
 

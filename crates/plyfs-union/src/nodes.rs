@@ -112,6 +112,8 @@ pub(crate) struct OtherBody {
     pub(crate) door: Mutex<Door>,
     /// Descriptors through which the kernel may map and change the file by itself: attributes don't last then.
     pub(crate) mappers: AtomicU32,
+    /// It has no `security.capability`, for sure.
+    no_capability: AtomicBool,
     /// The node that took over (`ops/leave.rs`), with one reference.
     successor: OnceLock<Arc<Node>>,
 }
@@ -182,6 +184,7 @@ impl Node {
             state: RwLock::new(state),
             door: Mutex::default(),
             mappers: AtomicU32::new(0),
+            no_capability: AtomicBool::new(false),
             successor: OnceLock::new(),
         };
         Node::new(ino, kind, number, link, Body::Other(body))
@@ -255,6 +258,18 @@ impl Node {
         match &self.body {
             Body::Dir(_) => None,
             Body::Other(other) => other.successor.get(),
+        }
+    }
+
+    /// Is it known to have no `security.capability`? The kernel asks at the first write and each chown of a file.
+    pub(crate) fn lacks_capability(&self) -> bool {
+        matches!(&self.body, Body::Other(other) if other.no_capability.load(Ordering::Relaxed))
+    }
+
+    /// Somebody looked, or is about to set one.
+    pub(crate) fn has_no_capability(&self, so: bool) {
+        if let Body::Other(other) = &self.body {
+            other.no_capability.store(so, Ordering::Relaxed);
         }
     }
 

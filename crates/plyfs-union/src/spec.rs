@@ -252,6 +252,9 @@ pub struct Speed {
     pub readdirplus: Readdirplus,
     /// `nodircache`: directories are opened, and listings asked for, each time.
     pub no_dir_cache: bool,
+    /// `btime`: birth times are told. The kernel does not keep them, so that whatever asks for one (`stat`, programs in
+    /// Rust) asks anew each time.
+    pub birth_times: bool,
     /// `io_uring`: requests travel by io_uring instead of read and write on /dev/fuse, where the kernel allows it.
     pub io_uring: bool,
     /// `metacopy=`: changes of metadata copy no data; `None`: the grammar's default.

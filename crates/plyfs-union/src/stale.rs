@@ -57,8 +57,9 @@ impl Work {
         self.stale.push(Stale::Entry { parent: parent.ino, name: name.to_os_string() });
     }
 
-    fn node(&mut self, ino: Ino) {
-        self.stale.push(Stale::Node { ino, data: true });
+    fn node(&mut self, node: &Node) {
+        node.has_no_capability(false);
+        self.stale.push(Stale::Node { ino: node.ino, data: true });
     }
 
     fn done(mut self) -> Vec<Stale> {
@@ -109,7 +110,7 @@ impl Union {
         work.dirs = dirs.into_iter().map(|(_, node)| node).collect();
         self.compare_all(&mut work)?;
         for node in self.nodes.all() {
-            work.node(node.ino);
+            work.node(&node);
         }
         self.anchors.idle();
         Ok(work.done())
@@ -182,7 +183,7 @@ impl Union {
         if state.removed {
             return Ok(());
         }
-        work.node(node.ino);
+        work.node(node);
         let before = std::mem::replace(&mut *dir.at.write(), base.clone());
         if before.iter().any(|at| matches!(&at.place, Place::Path(path) if !path.is_empty())) {
             dir.redirected.store(true, Relaxed);
@@ -405,7 +406,7 @@ impl Union {
             if let Some(node) = children.and_then(|ino| self.nodes.peek(ino))
                 && node.kind != Kind::Dir
             {
-                work.node(node.ino);
+                work.node(&node);
             }
         }
         Ok(())

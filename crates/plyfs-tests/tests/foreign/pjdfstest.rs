@@ -95,7 +95,7 @@ fn no_worse_than_ext4(words: &[&str]) {
     scratch.ext4("branches", 256);
     let words: Vec<String> = words.iter().map(|word| format!("branches/{word}")).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mount = Mount::new(&options(&scratch, &words), scratch.dir("mnt"));
+    let mount = Mount::new(&format!("{},btime", options(&scratch, &words)), scratch.dir("mnt"));
     let got = judge(&scratch, &program, mount.dir());
     let worse: Vec<&String> = got.failed.difference(&want.failed).collect();
     let why = |name: &str| {

@@ -20,7 +20,7 @@ use crate::ids::{self, RealId};
 use crate::index::put;
 use crate::marks;
 use crate::names::Name;
-use crate::nodes::{DirAt, Home, HomeBy, Link, Node, OtherState, Place};
+use crate::nodes::{DirAt, Home, HomeBy, Link, Node, OtherState, Place, Spot, SpotBy};
 use crate::perms::Shown;
 use crate::plan::{self, Step};
 use crate::policy;
@@ -34,6 +34,8 @@ type Maker<'a> = &'a dyn Fn(&Branch, &Dir, &Leaf) -> Result<Option<File>>;
 pub(crate) struct Made {
     pub(crate) node: Arc<Node>,
     pub(crate) file: Option<File>,
+    /// What was made, as it was then.
+    pub(crate) spot: Spot,
     pub(crate) stat: Stat,
 }
 
@@ -53,7 +55,7 @@ impl Union {
                 kind => dir.mknod(leaf, kind, new.perm, rdev).map(|()| None).map_err(blame),
             }
         })?;
-        self.entry_of(&made.node)
+        self.entry_of_made(&made)
     }
 
     /// mkdir(2). Opaque where it takes the place of a whiteout.
@@ -61,7 +63,7 @@ impl Union {
         let made = self.make(who, parent, name, Kind::Dir, perm, Dev::default(), &|branch, dir, leaf| {
             dir.mkdir(leaf, self.disk_perm(perm, Kind::Dir)).map(|()| None).map_err(|e| branch.blame(e))
         })?;
-        self.entry_of(&made.node)
+        self.entry_of_made(&made)
     }
 
     /// symlink(2).
@@ -70,7 +72,7 @@ impl Union {
             self.make(who, parent, name, Kind::Symlink, 0o777, Dev::default(), &|branch, dir, leaf| {
                 dir.symlink(leaf, target).map(|()| None).map_err(|e| branch.blame(e))
             })?;
-        self.entry_of(&made.node)
+        self.entry_of_made(&made)
     }
 
     /// open(2) with O_CREAT of a name that is absent: made and opened in one.
@@ -85,7 +87,7 @@ impl Union {
         let made = self.make(who, parent, name, Kind::File, perm, Dev::default(), &|branch, dir, leaf| {
             dir.create(leaf, self.disk_perm(perm, Kind::File)).map(Some).map_err(|e| branch.blame(e))
         })?;
-        let entry = self.entry_of(&made.node)?;
+        let entry = self.entry_of_made(&made)?;
         let file = Arc::new(made.file.ok_or(Error::BadHandle)?);
         self.open_made(made.node, entry, (file, made.stat), how)
     }
@@ -129,7 +131,13 @@ impl Union {
         Ok((entry, opened))
     }
 
-    /// The answer for a node that was just made; gives its reference back on failure.
+    fn entry_of_made(&self, made: &Made) -> Result<Entry> {
+        let attr = self.attr(&made.node, &made.spot, &made.stat);
+        let attr = attr.inspect_err(|_| self.nodes.put(&made.node, 1))?;
+        Ok(Entry { ino: made.node.ino, attr })
+    }
+
+    /// The answer for a node with one reference more; gives its reference back on failure.
     pub(crate) fn entry_of(&self, node: &Arc<Node>) -> Result<Entry> {
         self.entry(node).inspect_err(|_| self.nodes.put(node, 1))
     }
@@ -170,7 +178,8 @@ impl Union {
             let target = Target { dir, name: name.leaf().clone(), lower: None };
             act::run(self, branch, &plan, &target, &target).inspect_err(|_| self.nodes.put(&node, 1))?;
             listing.change(name.leaf(), branch.index, |seen| seen.whiteout = false);
-            return Ok(Made { node, file, stat });
+            let spot = Spot { branch: branch.index, by: SpotBy::At(target.dir, target.name) };
+            return Ok(Made { node, file, spot, stat });
         }
         Err(Error::Stale)
     }
@@ -283,7 +292,9 @@ impl Union {
             let home = Home { branch, real: identity, by: HomeBy::Name };
             let state =
                 OtherState { home, identity, generation: 0, data: None, opened: std::sync::Weak::new() };
-            Node::other(ino, stat.kind, number, state, Some(link))
+            let node = Node::other(ino, stat.kind, number, state, Some(link));
+            node.has_no_capability(true);
+            node
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::attr::{Fh, Ino, OpenHow, Opened};
 use crate::error::{Error, Refusal, Result};
 use crate::handles::{Backing, FileHandle};
 use crate::ids::RealId;
-use crate::nodes::{HomeBy, Node, OtherState};
+use crate::nodes::{HomeBy, Node, OtherState, Spot};
 use crate::ops::complete::Need;
 use crate::ops::setattr::kill_set_ids;
 use crate::passthrough::{Door, Mode, Pages, Pass};
@@ -231,8 +231,15 @@ impl Union {
             if let Some(backing) = self.open_elsewhere(node, write)? {
                 return Ok(backing);
             }
-            let generation = other.state.read().generation;
-            let (spot, _) = self.spot(node)?;
+            let (generation, home) = {
+                let state = other.state.read();
+                (state.generation, state.home.clone())
+            };
+            // Checked once it is open: one look at it is enough.
+            let spot = match self.anchors.place(&self.stack, &self.plinks, node, &home)? {
+                Some(spot) => spot,
+                None => continue,
+            };
             let branch = self.stack.branch(spot.branch);
             let writable = write && branch.writable;
             let opened = match spot.obj().open(if writable { Access::ReadWrite } else { Access::Read }) {
@@ -279,6 +286,14 @@ impl Union {
             return Ok(file);
         }
         let (spot, _) = self.spot(node)?;
+        self.hold_at(node, &spot)
+    }
+
+    /// The same of a file that was just looked at.
+    pub(crate) fn hold_at(&self, node: &Arc<Node>, spot: &Spot) -> Result<Arc<File>> {
+        if let Some(file) = node.as_other()?.state.read().opened.upgrade() {
+            return Ok(file);
+        }
         spot.hold().map(Arc::new).map_err(|e| self.stack.branch(spot.branch).blame(e))
     }
 }

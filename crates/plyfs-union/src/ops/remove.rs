@@ -164,11 +164,13 @@ impl Union {
             branch,
             in_reach: is_on(branch),
             on_home: is_on(state.home.branch),
-            linked: self.spot(node)?.1.nlink > 1,
+            linked: false,
             was: None,
         };
+        let (spot, stat) = self.spot(node)?;
+        losing.linked = stat.nlink > 1;
         if node.links().len() < 2 && matches!(state.home.by, HomeBy::Name) {
-            let held = self.hold(node)?;
+            let held = self.hold_at(node, &spot)?;
             losing.was = Some(state.home.by);
             node.as_other()?.state.write().home.by = HomeBy::Held(held);
         }
@@ -207,14 +209,22 @@ impl Union {
         {
             node.as_other()?.state.write().home.by = HomeBy::Held(held);
         }
-        // Its number may be used again: the next file of it is another one.
-        let (spot, stat) = self.spot(node)?;
-        if self.attr(node, &spot, &stat)?.nlink == 0 {
+        if self.is_nameless(node, last && !losing.linked)? {
+            // Its number may be used again: the next file of it is another one.
             self.nodes.forget_key(node);
             // The kernel must not keep a file that nobody can open any more.
             passthrough::cool(node);
         }
         Ok(())
+    }
+
+    /// Has the file no name any more? `surely`: it had one only.
+    fn is_nameless(&self, node: &Arc<Node>, surely: bool) -> Result<bool> {
+        if surely {
+            return Ok(true);
+        }
+        let (spot, stat) = self.spot(node)?;
+        Ok(self.attr(node, &spot, &stat)?.nlink == 0)
     }
 
     /// A name that only lower branches had is gone or has become a real link.

@@ -11,6 +11,9 @@ use crate::marks;
 use crate::ops::complete::Need;
 use crate::union::Union;
 
+/// File capabilities (capabilities(7)).
+const CAPABILITY: &str = "security.capability";
+
 impl Union {
     /// The value of one xattr; ENODATA if it is absent.
     pub fn getxattr(&self, ino: Ino, name: &OsStr) -> Result<Vec<u8>> {
@@ -18,8 +21,17 @@ impl Union {
             return Err(Refusal::NoAttribute.into());
         }
         self.check_offered(name)?;
-        let (spot, _) = self.spot(&*self.node(ino)?)?;
-        spot.obj().xattr_strict(name).map_err(|e| self.stack.branch(spot.branch).blame(e))
+        let node = self.node(ino)?;
+        let capability = name == CAPABILITY;
+        if capability && node.lacks_capability() {
+            return Err(Refusal::NoAttribute.into());
+        }
+        let (spot, _) = self.spot(&node)?;
+        let value = spot.obj().xattr_strict(name);
+        if capability && matches!(&value, Err(e) if e.errno() == Errno::NODATA) {
+            node.has_no_capability(true);
+        }
+        value.map_err(|e| self.stack.branch(spot.branch).blame(e))
     }
 
     /// Sets one; copies the object up first.
@@ -37,7 +49,12 @@ impl Union {
         let node = self.node(ino)?;
         self.make_writable(&node, Need::Attributes)?;
         let (spot, _) = self.spot(&node)?;
-        spot.obj().set_xattr(name, value, how).map_err(|e| self.stack.branch(spot.branch).blame(e))
+        let set = spot.obj().set_xattr(name, value, how);
+        if name == CAPABILITY {
+            // After it, so that who looked in between does not have the last word.
+            node.has_no_capability(false);
+        }
+        set.map_err(|e| self.stack.branch(spot.branch).blame(e))
     }
 
     /// Names, each ended by NUL.

@@ -106,6 +106,7 @@ impl Speed {
         list.either(self.passthrough, "passthrough", "nopassthrough");
         list.value(self.readdirplus != Readdirplus::default(), "readdirplus", self.readdirplus.text());
         list.flag(self.no_dir_cache, "nodircache");
+        list.flag(self.birth_times, "btime");
         list.flag(self.io_uring, "io_uring");
         list.value(
             self.metacopy.is_some(),

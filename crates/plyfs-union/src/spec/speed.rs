@@ -16,6 +16,8 @@ pub(super) const WORDS: &[Known] = &[
     Known::value("readdirplus", PLUS, read_readdirplus),
     Known::flag("dircache", |s| s.speed.no_dir_cache = false),
     Known::flag("nodircache", |s| s.speed.no_dir_cache = true),
+    Known::flag("btime", |s| s.speed.birth_times = true),
+    Known::flag("nobtime", |s| s.speed.birth_times = false),
     Known::flag("io_uring", |s| s.speed.io_uring = true),
     Known::flag("noio_uring", |s| s.speed.io_uring = false),
     Known::value("metacopy", ON_OFF, read_metacopy),

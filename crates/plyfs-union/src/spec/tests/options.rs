@@ -190,6 +190,8 @@ fn fuse_overlayfs_words() {
     }
     both("passthrough,nopassthrough,readdirplus=always,dircache", "nopassthrough");
     both("io_uring", "io_uring");
+    both("btime", "btime");
+    both("btime,nobtime", "");
     both("metacopy=on", "metacopy=on");
     both("metacopy=off,max_threads=2", "metacopy=off,max_threads=2");
     neither("metacopy=maybe", "on or off");

@@ -66,10 +66,11 @@ fn kernel() -> impl Strategy<Value = KernelFlags> {
 
 fn speed() -> impl Strategy<Value = Speed> {
     let plus = select(vec![Readdirplus::Always, Readdirplus::Auto, Readdirplus::Never]);
-    let flags = any::<(Option<bool>, bool, bool, Option<bool>)>();
+    let flags = any::<(Option<bool>, bool, bool, bool, Option<bool>)>();
     (plus, flags, of(1u32..=256)).prop_map(
-        |(readdirplus, (passthrough, no_dir_cache, io_uring, metacopy), max_threads)| Speed {
+        |(readdirplus, (passthrough, no_dir_cache, birth_times, io_uring, metacopy), max_threads)| Speed {
             passthrough,
+            birth_times,
             readdirplus,
             no_dir_cache,
             io_uring,
