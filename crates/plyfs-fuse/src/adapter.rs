@@ -108,7 +108,12 @@ impl Skin {
     }
 
     fn created(&self, (entry, opened): (Entry, Opened)) -> CreateOut {
-        CreateOut { entry: self.entry(&entry), open: convert::opened(&opened) }
+        let mut out = self.entry(&entry);
+        if opened.forget_attr && (out.entry_valid, out.entry_valid_nsec) != (0, 0) {
+            // The kernel checks the new file's mode once more before anybody can map it: not to ask for that.
+            (out.attr_valid, out.attr_valid_nsec) = (0, 1_000_000);
+        }
+        CreateOut { entry: out, open: convert::opened(&opened) }
     }
 
     /// The kernel changed the attributes of `node` itself; of a node that took over it does not know.

@@ -4,10 +4,11 @@
 //! sees what is written after it (aufs.5; overlayfs does not). With passthrough the kernel itself reads on in the file
 //! below, as with overlayfs (`ops/leave.rs`).
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::HashMap;
 
 use parking_lot::RwLock;
 

@@ -3,10 +3,11 @@
 //! A lookup is one probe; a miss asks no branch. The index is kept right by the operations themselves, under the
 //! directory's lock. Filling it from the branches: `look.rs`.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::HashMap;
 
 use plyfs_sys::{Kind, Leaf};
 

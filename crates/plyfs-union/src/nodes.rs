@@ -7,10 +7,11 @@
 //! `io`, `Union::modes`, directories' `index` (ancestor before descendant, else by number), then the short ones, never two at once:
 //! `links`, `at`, a file's `state`, the table's shards. The hard-link keys come before the shards.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+
+use foldhash::HashMap;
 
 use parking_lot::{Mutex, RwLock};
 use plyfs_sys::{Kind, Leaf, Obj};

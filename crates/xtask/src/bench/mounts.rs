@@ -150,7 +150,16 @@ fn command(candidate: &Candidate, program: &Path, layers: &[PathBuf], base: &Pat
     let mut options = OsString::new();
     let (up, work) = (base.join("up"), base.join("work"));
     let mut branches = OsString::new();
-    if candidate.kind == Kind::UnionfsFuse {
+    if candidate.kind == Kind::Plyfs {
+        options.push("br:");
+        options.push(&up);
+        options.push("=rw");
+        for layer in layers {
+            options.push(":");
+            options.push(layer);
+            options.push("=ro+wh");
+        }
+    } else if candidate.kind == Kind::UnionfsFuse {
         options.push("cow");
         branches.push(&up);
         branches.push("=RW");

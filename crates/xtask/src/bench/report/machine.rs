@@ -1,6 +1,7 @@
 //! On what a run took place.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,8 @@ pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cpus: usize,
     pub(crate) memory_mib: u64,
+    /// Microseconds for a byte to another thread and back through pipes: two wake-ups, as every FUSE request has.
+    pub(crate) wake_us: f64,
     /// Type of the filesystem that holds branches and mounts.
     pub(crate) filesystem: String,
     /// /proc/loadavg before and after: how busy others kept the machine.
@@ -53,6 +56,7 @@ impl Machine {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             memory_mib: field("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0)
                 / 1024,
+            wake_us: wake(),
             filesystem: filesystem(&options.dir),
             load_before: load(),
             load_after: String::new(),
@@ -94,4 +98,30 @@ fn filesystem(dir: &Path) -> String {
         dir.starts_with(at).then(|| (at.len(), kind.to_owned()))
     });
     lines.max_by_key(|(length, _)| *length).map_or_else(|| "unknown".into(), |(_, kind)| kind)
+}
+
+/// Median over many, see [`Machine::wake_us`]; 0 where it can't be measured.
+fn wake() -> f64 {
+    const TURNS: usize = 2000;
+    let turns = || -> std::io::Result<Vec<f64>> {
+        let (mut to, mut there) = (std::io::pipe()?, std::io::pipe()?);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut byte = [0];
+                while to.0.read_exact(&mut byte).and_then(|()| there.1.write_all(&byte)).is_ok() {}
+            });
+            let mut ours = to.1;
+            let mut back = there.0;
+            let turn = |_| {
+                let start = std::time::Instant::now();
+                ours.write_all(&[0])?;
+                back.read_exact(&mut [0])?;
+                Ok(start.elapsed().as_secs_f64() * 1e6)
+            };
+            (0..TURNS).map(turn).collect()
+        })
+    };
+    let mut turns = turns().unwrap_or_default();
+    turns.sort_by(f64::total_cmp);
+    turns.get(TURNS / 2).copied().unwrap_or(0.0)
 }

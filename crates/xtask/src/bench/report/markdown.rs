@@ -46,7 +46,8 @@ impl Page<'_> {
         let sizes = Sizes::new(options);
         self.line("# Bench\n");
         self.line(&format!(
-            "Commit {}, Linux {}, {} x {}, {} MiB, {}; {} rounds, interleaved; {:.0} s; load {} before, {} after.",
+            "Commit {}, Linux {}, {} x {}, {} MiB, {}; {} rounds, interleaved; {:.0} s; load {} before, {} after; \
+             two wake-ups take {:.1} us.",
             machine.commit,
             machine.kernel,
             machine.cpus,
@@ -57,6 +58,7 @@ impl Page<'_> {
             machine.seconds,
             machine.load_before,
             machine.load_after,
+            machine.wake_us,
         ));
         for program in &machine.programs {
             self.line(&format!("- {}", escaped(program)));

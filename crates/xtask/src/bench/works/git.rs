@@ -7,7 +7,7 @@ use super::super::bout::Bout;
 use super::super::tree;
 use crate::run;
 
-pub(super) const ROWS: &[&str] = &["git status, fresh", "git status, warm"];
+pub(super) const ROWS: &[&str] = &["git status, fresh", "git status, second", "git status, warm"];
 
 pub(super) fn run(bout: &mut Bout<'_>) -> Result<()> {
     let top = bout.root.join("src");
