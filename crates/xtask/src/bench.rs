@@ -16,20 +16,20 @@
 
 mod bout;
 mod candidates;
-mod idle;
+pub(crate) mod idle;
 mod layers;
 mod micro;
-mod mounts;
-mod options;
+pub(crate) mod mounts;
+pub(crate) mod options;
 mod report;
 mod requests;
 mod results;
 mod runner;
 mod sizes;
-mod stage;
-mod stats;
-mod tree;
-mod walk;
+pub(crate) mod stage;
+pub(crate) mod stats;
+pub(crate) mod tree;
+pub(crate) mod walk;
 mod works;
 
 use std::fs;
@@ -62,15 +62,18 @@ pub(crate) fn short(root: &Path, plyfs: PathBuf) -> Result<()> {
     measure(root, &Options { plyfs: Some(plyfs), ..Options::short()? })
 }
 
+/// The program to run: `given`, or the release build, built now.
+pub(crate) fn release_binary(root: &Path, target: &Path, given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return Ok(path.to_path_buf());
+    }
+    run::run(run::cargo(root).args(["build", "--locked", "--release", "--package", "plyfs"]))?;
+    Ok(target.join("release/plyfs"))
+}
+
 fn measure(root: &Path, options: &Options) -> Result<()> {
     let target = run::target_dir(root)?;
-    let plyfs = match &options.plyfs {
-        Some(path) => path.clone(),
-        None => {
-            run::run(run::cargo(root).args(["build", "--locked", "--release", "--package", "plyfs"]))?;
-            target.join("release/plyfs")
-        }
-    };
+    let plyfs = release_binary(root, &target, options.plyfs.as_deref())?;
     let out = options.out.clone().unwrap_or_else(|| target.join("bench"));
     fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
     let programs = Programs::new(options, plyfs);

@@ -1,7 +1,8 @@
-//! Tasks of the plyfs repository: `cargo xtask tidy`, `cargo xtask test [--quick]` and `cargo xtask bench`.
+//! Tasks of the plyfs repository: `cargo xtask tidy`, `cargo xtask test [--quick]`, `cargo xtask bench`
+//! and `cargo xtask soak`.
 //!
 //! Here lives: which task is asked for. The rules are in [`tidy`], the order of the checks in [`mod@test`], what is
-//! measured in [`mod@bench`].
+//! measured in [`mod@bench`], what is endured in [`mod@soak`].
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -11,6 +12,7 @@
 mod bench;
 mod leftovers;
 mod run;
+mod soak;
 mod source;
 mod test;
 mod tidy;
@@ -22,13 +24,16 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask tidy
        cargo xtask test [--quick]
        cargo xtask bench [OPTIONS]
+       cargo xtask soak [OPTIONS]
 
 tidy   the house rules that no compiler knows: module headers, file sizes, crate edges, unsafe,
        reserved names, numbered semantics, exit codes, number of dependencies
 test   everything: format, lints, tidy, docs, licences, unit tests, then the mounted suites, the
        model, and the outside programs (pjdfstest, fsx, a Debian root); --quick stops before the
        outside programs. With CI=true nothing may be skipped.
-bench  how fast plyfs is, against kernel overlayfs and others; `cargo xtask bench --help`";
+bench  how fast plyfs is, against kernel overlayfs and others; `cargo xtask bench --help`
+soak   half an hour of mixed load with little memory: no growth, no leak, no stale answer;
+       `cargo xtask soak --help`";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +42,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&root()),
         ["test"] => test::run(&root(), false),
         ["test", "--quick"] => test::run(&root(), true),
+        ["soak", ..] => soak::run(&root(), &args[1..]),
         ["bench", ..] => bench::run(&root(), &args[1..]),
         _ => {
             eprintln!("{USAGE}");

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::leftovers::Before;
 use crate::run::{self, Steps};
-use crate::{bench, tidy, tools};
+use crate::{bench, soak, tidy, tools};
 
 /// Runs everything; `quick` stops before the outside programs.
 pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
@@ -44,6 +44,9 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
             steps.step("bench, short form", || {
                 bench::short(root, run::target_dir(root)?.join("release/plyfs"))
             });
+            // Growth of memory is not judged in so short a time; answers and leaks are.
+            steps
+                .step("soak, short form", || soak::short(root, run::target_dir(root)?.join("release/plyfs")));
             if steps.step("foreign: programs", || tools::foreign(root)) {
                 suite(&mut steps, root, "foreign", "");
                 suite(&mut steps, root, "foreign", NOTHING);

@@ -33,7 +33,8 @@ impl Idle {
     }
 }
 
-fn private_kib(text: &str) -> u64 {
+/// Private_Clean + Private_Dirty of a text of smaps_rollup.
+pub(crate) fn private_kib(text: &str) -> u64 {
     let lines =
         text.lines().filter(|line| line.starts_with("Private_Clean:") || line.starts_with("Private_Dirty:"));
     lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()

@@ -20,6 +20,7 @@ use rustix::mount::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::candidates::{Candidate, Kind, Programs};
+use crate::run;
 
 /// How long a server may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,27 +43,39 @@ impl Mounted {
         layers: &[PathBuf],
         base: PathBuf,
     ) -> Result<Mounted> {
+        let start = |base: &Path| match programs.of(candidate) {
+            None => overlay(candidate, layers, base),
+            Some(program) => serve(&mut command(candidate, &program, layers, base), base),
+        };
+        Mounted::started(start, base, programs.root(), candidate.kind.is_fuse())
+    }
+
+    /// Mounts by a command that is made for the new folder `base`: `up`, `work` and `mnt` are in it.
+    pub(crate) fn by(command: impl FnOnce(&Path) -> Command, base: PathBuf) -> Result<Mounted> {
+        Mounted::started(|base| serve(&mut command(base), base), base, run::is_root(), true)
+    }
+
+    fn started(
+        mount: impl FnOnce(&Path) -> Result<()>,
+        base: PathBuf,
+        root: bool,
+        served: bool,
+    ) -> Result<Mounted> {
         for name in ["up", "work", "mnt"] {
             fs::create_dir_all(base.join(name))?;
         }
         let before = fs::metadata(base.join("mnt"))?.dev();
         // From here on, dropping it cleans up.
-        let mut mounted =
-            Mounted { base, root: programs.root(), servers: Vec::new(), took: Duration::ZERO, gone: false };
-        let mut command =
-            programs.of(candidate).map(|program| command(candidate, &program, layers, &mounted.base));
+        let mut mounted = Mounted { base, root, servers: Vec::new(), took: Duration::ZERO, gone: false };
         let start = Instant::now();
-        match &mut command {
-            None => overlay(candidate, layers, &mounted.base)?,
-            Some(command) => serve(command, &mounted.base)?,
-        }
+        mount(&mounted.base)?;
         let answered = wait(|| fs::metadata(mounted.dir()).is_ok_and(|meta| meta.dev() != before));
         mounted.took = start.elapsed();
         mounted.servers = servers_of(&mounted.dir());
         if !answered {
             bail!("the program ended, but nothing is mounted");
         }
-        if candidate.kind.is_fuse() && mounted.servers.is_empty() {
+        if served && mounted.servers.is_empty() {
             bail!("mounted, but no server is found");
         }
         Ok(mounted)
