@@ -68,6 +68,8 @@ pub(crate) struct Door {
     pub(crate) hot: Option<Arc<Pass>>,
     /// What the kernel's page cache of the node itself holds.
     pub(crate) pages: Pages,
+    /// The file is being copied from one writable branch to another: who writes now must come to the server.
+    pub(crate) moving: bool,
 }
 
 /// Pages that the kernel caches of a file that the server serves.
@@ -128,9 +130,16 @@ impl Door {
         }
     }
 
-    /// Are there descriptors through which the kernel writes by itself?
+    /// A passing open: its writes change none of the pages that the kernel caches of the node itself.
+    pub(crate) fn written_past(&mut self, how: OpenHow) {
+        if how.write && self.pages == Pages::Hold {
+            self.pages = Pages::Drop;
+        }
+    }
+
+    /// May there be descriptors through which the kernel writes by itself? Of this node, or of one left behind for it.
     pub(crate) fn has_writers(&self) -> bool {
-        matches!(self.mode, Mode::Passing { writers: 1.., .. })
+        matches!(self.mode, Mode::Passing { writers: 1.., .. }) || self.pages == Pages::Bypass
     }
 }
 
