@@ -42,6 +42,8 @@ pub(crate) struct Pass {
     writable: AtomicBool,
     /// See [`Backings::register`].
     pub(crate) kills_set_ids: bool,
+    /// Kept, as no handle may have one: the node is asked by it when its last name is gone (`OtherState::opened`).
+    _file: Arc<File>,
     table: Arc<dyn Backings>,
 }
 
@@ -178,7 +180,7 @@ impl Passthrough {
     pub(crate) fn register(
         &self,
         branch: &Branch,
-        file: &File,
+        file: &Arc<File>,
         real: RealId,
         writable: bool,
         kills_set_ids: bool,
@@ -187,7 +189,9 @@ impl Passthrough {
         match table.register(file.as_fd(), kills_set_ids) {
             Ok(id) => {
                 let writable = AtomicBool::new(writable);
-                Some(Arc::new(Pass { id, real, writable, kills_set_ids, table: table.clone() }))
+                let pass =
+                    Pass { id, real, writable, kills_set_ids, _file: file.clone(), table: table.clone() };
+                Some(Arc::new(pass))
             }
             Err(e) if e.errno() == Errno::PERM => {
                 self.refused.store(true, Relaxed);

@@ -259,3 +259,22 @@ fn a_name_that_is_added_while_the_node_is_left_behind_is_the_new_ones() {
         }
     });
 }
+
+#[test]
+fn a_file_that_was_replaced_on_its_branch_stays_with_who_has_it_open() {
+    let branches = Branches::new();
+    branches.file("up/f", "old");
+    let tree = branches.open(UP_LOW);
+    let _kernel = Kernel::of(&tree);
+    let (ino, first) = open(&tree, "f", READ);
+    let (_, second) = open(&tree, "f", READ);
+    assert!(first.backing.is_some() && first.backing == second.backing);
+    tree.release(first.fh);
+    branches.file("new", "new");
+    fs::rename(branches.path("new"), branches.path("up/f")).unwrap();
+    tree.branch_changed(0, "f".as_ref()).unwrap();
+    assert_eq!(tree.text("f"), "new");
+    assert_eq!(tree.getattr(ino, None).unwrap().size, 3);
+    assert_eq!(tree.read_open(second.fh), "old");
+    tree.release(second.fh);
+}
