@@ -18,7 +18,7 @@ use crate::index::put;
 use crate::marks::{self, Fact};
 use crate::metacopy::Data;
 use crate::names;
-use crate::nodes::{Home, HomeBy, Link, Node, OtherState, Spot};
+use crate::nodes::{Home, HomeBy, Link, Node, OtherBody, OtherState, Spot};
 use crate::ops::complete::Need;
 use crate::plink::Plink;
 use crate::policy;
@@ -32,6 +32,26 @@ struct Copied {
     touched: Stat,
     /// Where the data is, if not in the copy.
     data: Option<Arc<Data>>,
+}
+
+/// While it lives, nobody begins to write past the server.
+struct Moving<'a>(&'a OtherBody);
+
+impl Moving<'_> {
+    fn of(other: &OtherBody) -> Result<Moving<'_>> {
+        let mut door = other.door.lock();
+        if door.has_writers() {
+            return Err(Refusal::CrossesBranches.into());
+        }
+        door.moving = true;
+        Ok(Moving(other))
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.door.lock().moving = false;
+    }
 }
 
 impl Union {
@@ -54,10 +74,10 @@ impl Union {
             return Err(Error::Stale);
         }
         // From one writable branch to another: nobody may write what is being copied.
-        let from_writable = self.stack.writable(other.state.read().home.branch);
-        if from_writable && other.door.lock().has_writers() {
-            return Err(Refusal::CrossesBranches.into());
-        }
+        let home = other.state.read().home.clone();
+        let from_writable = self.stack.writable(home.branch);
+        let moves = from_writable && !self.is_there(&home, target);
+        let _none_past_us = if moves { Some(Moving::of(other)?) } else { None };
         let _alone = from_writable.then(|| other.io.write());
         for _ in 0..TRIES {
             let state = other.state.read().clone();

@@ -5,7 +5,8 @@
 //!
 //! Lock order, outermost first: `Union::renames` (directories changing parents), a file's `copyup`, its `door`, its
 //! `io`, `Union::modes`, directories' `index` (ancestor before descendant, else by number), then the short ones, never two at once:
-//! `links`, `at`, a file's `state`, the table's shards. The hard-link keys come before the shards.
+//! `links`, `at`, a file's `state`, the table's shards. The hard-link keys come before the shards. With the `door` held
+//! nobody waits for an `index`, nor copies anything: so a `door` may be taken with an `index` held.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -237,13 +238,17 @@ impl Node {
         self.links.lock().iter().any(|l| l.parent.ino == parent.ino && l.name == *name)
     }
 
-    /// Adds a name, unless known.
-    pub(crate) fn add_link(&self, parent: &Arc<Node>, name: &Leaf) {
+    /// Adds a name, unless known. `false`: the node was left behind, and the name is its successor's.
+    pub(crate) fn add_link(&self, parent: &Arc<Node>, name: &Leaf) -> bool {
         let mut links = self.links.lock();
+        if self.successor().is_some() {
+            return false;
+        }
         if !links.iter().any(|l| l.parent.ino == parent.ino && l.name == *name) {
             parent.refer();
             links.push(Link { parent: parent.clone(), name: name.clone() });
         }
+        true
     }
 
     /// Removes a name; the caller lowers the parent's references. `true` if it was known.
@@ -274,12 +279,13 @@ impl Node {
         }
     }
 
-    /// Leaves this node behind for `next`, whose one reference it takes.
-    pub(crate) fn succeed(&self, next: Arc<Node>) {
-        if let Body::Other(other) = &self.body {
-            // Under the file's `copyup` there is only one.
-            other.successor.get_or_init(|| next);
-        }
+    /// Leaves this node behind for `next`, whose one reference it takes; not if it has other names than `links` by now.
+    pub(crate) fn succeed(&self, next: &Arc<Node>, links: &[Link]) -> bool {
+        let Body::Other(other) = &self.body else { return false };
+        let mine = self.links.lock();
+        let known = |one: &Link| mine.iter().any(|l| l.parent.ino == one.parent.ino && l.name == one.name);
+        // Under the file's `copyup` there is only one successor.
+        mine.len() == links.len() && links.iter().all(known) && other.successor.set(next.clone()).is_ok()
     }
 
     /// One more reference; only for who holds one already (or the table's lock).

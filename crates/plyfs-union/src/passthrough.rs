@@ -42,6 +42,8 @@ pub(crate) struct Pass {
     writable: AtomicBool,
     /// See [`Backings::register`].
     pub(crate) kills_set_ids: bool,
+    /// Kept, as no handle may have one: the node is asked by it when its last name is gone (`OtherState::opened`).
+    _file: Arc<File>,
     table: Arc<dyn Backings>,
 }
 
@@ -68,6 +70,8 @@ pub(crate) struct Door {
     pub(crate) hot: Option<Arc<Pass>>,
     /// What the kernel's page cache of the node itself holds.
     pub(crate) pages: Pages,
+    /// The file is being copied from one writable branch to another: who writes now must come to the server.
+    pub(crate) moving: bool,
 }
 
 /// Pages that the kernel caches of a file that the server serves.
@@ -128,9 +132,16 @@ impl Door {
         }
     }
 
-    /// Are there descriptors through which the kernel writes by itself?
+    /// A passing open: its writes change none of the pages that the kernel caches of the node itself.
+    pub(crate) fn written_past(&mut self, how: OpenHow) {
+        if how.write && self.pages == Pages::Hold {
+            self.pages = Pages::Drop;
+        }
+    }
+
+    /// May there be descriptors through which the kernel writes by itself? Of this node, or of one left behind for it.
     pub(crate) fn has_writers(&self) -> bool {
-        matches!(self.mode, Mode::Passing { writers: 1.., .. })
+        matches!(self.mode, Mode::Passing { writers: 1.., .. }) || self.pages == Pages::Bypass
     }
 }
 
@@ -169,7 +180,7 @@ impl Passthrough {
     pub(crate) fn register(
         &self,
         branch: &Branch,
-        file: &File,
+        file: &Arc<File>,
         real: RealId,
         writable: bool,
         kills_set_ids: bool,
@@ -178,7 +189,9 @@ impl Passthrough {
         match table.register(file.as_fd(), kills_set_ids) {
             Ok(id) => {
                 let writable = AtomicBool::new(writable);
-                Some(Arc::new(Pass { id, real, writable, kills_set_ids, table: table.clone() }))
+                let pass =
+                    Pass { id, real, writable, kills_set_ids, _file: file.clone(), table: table.clone() };
+                Some(Arc::new(pass))
             }
             Err(e) if e.errno() == Errno::PERM => {
                 self.refused.store(true, Relaxed);

@@ -168,14 +168,10 @@ impl Union {
         Ok(node.as_other()?.state.read().data.is_some())
     }
 
-    /// The descriptor for a node whose data is elsewhere. For writing, the copy gets its data first: then, and where
-    /// the data is at home already, `None`.
-    pub(crate) fn open_elsewhere(&self, node: &Arc<Node>, write: bool) -> Result<Option<(Backing, Stat)>> {
+    /// The descriptor for a node whose data is elsewhere: for reading. `None` where it is at home.
+    pub(crate) fn open_elsewhere(&self, node: &Node) -> Result<Option<(Backing, Stat)>> {
         let state = node.as_other()?.state.read().clone();
         let Some(data) = state.data else { return Ok(None) };
-        if write && self.stack.writable(state.home.branch) {
-            return self.copy_up(node, Need::All).map(|()| None);
-        }
         let file = Arc::new(data.open(&self.stack)?);
         let stat = Obj::Fd(file.as_fd()).stat()?;
         Ok(Some((Backing { file, generation: state.generation, writable: false }, stat)))

@@ -12,11 +12,11 @@ use parking_lot::RwLockReadGuard;
 use crate::attr::Ino;
 use crate::error::{Error, Result};
 use crate::nodes::{DirState, HomeBy, Link, Node};
-use crate::passthrough::Pages;
+use crate::passthrough::{Mode, Pages};
 use crate::union::{TRIES, Union};
 
 impl Union {
-    /// Gives the file of `node` a new node, unless that was done already.
+    /// Gives the file of `node` a new node, unless that was done already or is not needed any more.
     pub(crate) fn leave_behind(&self, node: &Arc<Node>) -> Result<()> {
         let other = node.as_other()?;
         let _no_copy_up = other.copyup.lock();
@@ -26,26 +26,40 @@ impl Union {
             }
             let links = node.links();
             let held = self.hold(node)?;
+            // Read, so that they can be told of the new node.
+            for link in &links {
+                drop(self.listed(&link.parent)?);
+            }
+            let door = other.door.lock();
+            if !matches!(door.mode, Mode::Passing { .. }) {
+                // The last of them was closed meanwhile, and others may have come who are served.
+                return Ok(());
+            }
             // All names at once, and without waiting: what changes names locks directories in an order that the
             // names of one file need not follow.
             let Some(states) = lock_all(&links)? else {
+                drop(door);
                 std::thread::yield_now();
                 continue;
             };
-            if node.links().len() != links.len() || !links.iter().all(|l| node.has_link(&l.parent, &l.name)) {
-                continue;
-            }
             let state = other.state.read().clone();
             let next = Node::other(self.nodes.fresh(), node.kind, node.number, state.clone(), None);
-            if self.stack.writable(state.home.branch) {
+            if self.stack.writable(state.home.branch) && state.data.is_none() {
                 // The old node's descriptors may write on, past whatever pages the new one has.
                 let other = next.as_other()?;
                 other.door.lock().pages = Pages::Bypass;
                 other.mappers.store(1, Relaxed);
             }
-            let next = self.nodes.insert(next);
-            for (link, state) in links.iter().zip(&states) {
+            for link in &links {
                 next.add_link(&link.parent, &link.name);
+            }
+            let next = self.nodes.insert(next);
+            // The reference it was born with is the old node's.
+            if !node.succeed(&next, &links) {
+                self.nodes.put(&next, 1);
+                continue;
+            }
+            for (link, state) in links.iter().zip(&states) {
                 if let Some(line) = state.index.as_ref().and_then(|index| index.line(link.name.as_os_str())) {
                     // Another node under this name cannot be: the name is this node's.
                     line.remember(Some(node.ino), next.ino).ok();
@@ -53,9 +67,8 @@ impl Union {
             }
             self.nodes.replace_key(state.identity, node, &next);
             other.state.write().home.by = HomeBy::Held(held);
-            // The reference it was born with is the old node's.
-            node.succeed(next);
             drop(states);
+            drop(door);
             for link in &links {
                 self.nodes.unlink(node, &link.parent, &link.name);
             }
@@ -76,14 +89,14 @@ impl Union {
     }
 }
 
-/// The listings of all parents; `None` if one is being changed.
+/// The listings of all parents; `None` if one is being changed, or was dropped just now.
 fn lock_all(links: &[Link]) -> Result<Option<Vec<RwLockReadGuard<'_, DirState>>>> {
     let mut states = Vec::with_capacity(links.len());
     for link in links {
         // Recursive: two names may lie in one directory.
         match link.parent.as_dir()?.index.try_read_recursive() {
-            Some(state) => states.push(state),
-            None => return Ok(None),
+            Some(state) if state.index.is_some() => states.push(state),
+            Some(_) | None => return Ok(None),
         }
     }
     Ok(Some(states))

@@ -22,12 +22,13 @@ impl Union {
     /// link(2). A file from below is copied up first: both names are the copy.
     pub fn link(&self, ino: Ino, parent: Ino, name: &OsStr) -> Result<Entry> {
         let name = self.name(name)?;
-        let node = self.node(ino)?;
+        let mut node = self.node(ino)?;
         if node.kind.is_dir() {
             return Err(Refusal::Forbidden.into());
         }
         let parent = self.node(parent)?;
         for _ in 0..TRIES {
+            node = self.node(node.ino)?;
             let home = node.as_other()?.state.read().home.branch;
             let highest = self.branch_for_new(&parent, &name)?.min(home);
             let parents = [&parent];
@@ -38,7 +39,10 @@ impl Union {
                 // A file that never had a name (O_TMPFILE) can get one only on its own branch.
                 return Err(Refusal::CrossesBranches.into());
             }
-            self.copy_up_to(&node, Some(branch), Need::Attributes)?;
+            match self.copy_up_to(&node, Some(branch), Need::Attributes) {
+                Err(Error::Stale) if node.successor().is_some() => continue,
+                done => done?,
+            }
             let dir = self.ensure_dir(&parent, branch)?;
             let mut state = self.listed_mut(&parent)?;
             let listing = index_mut(&mut state)?;
@@ -59,8 +63,8 @@ impl Union {
             }
             let stat = dir.stat(name.leaf()).map_err(|e| branch.blame(e))?;
             listing.change(name.leaf(), branch.index, put(stat.kind, stat.ino));
+            let node = self.name_added(&node, &parent, name.leaf())?;
             listing.set_node(name.leaf().as_os_str(), Some(node.ino));
-            self.name_added(&node, &parent, name.leaf())?;
             let target = Target { dir, name: name.leaf().clone(), lower: None };
             act::run(self, branch, &plan, &target, &target)?;
             listing.change(name.leaf(), branch.index, |seen| seen.whiteout = false);
@@ -85,16 +89,20 @@ impl Union {
         linked.map_err(|e| branch.blame(e))
     }
 
-    fn name_added(&self, node: &Arc<Node>, parent: &Arc<Node>, name: &Leaf) -> Result<()> {
-        node.add_link(parent, name);
+    /// Gives the node that has the name: another one if this was left behind meanwhile.
+    fn name_added(&self, node: &Arc<Node>, parent: &Arc<Node>, name: &Leaf) -> Result<Arc<Node>> {
+        let mut node = node.clone();
+        while !node.add_link(parent, name) {
+            node = self.node(node.ino)?;
+        }
         let mut state = node.as_other()?.state.write();
-        if matches!(state.home.by, HomeBy::Held(_)) {
+        if matches!(state.home.by, HomeBy::Held(_)) && node.successor().is_none() {
             state.home.by = HomeBy::Name;
         }
         let identity = state.identity;
         drop(state);
-        self.nodes.set_key(identity, node);
-        Ok(())
+        self.nodes.set_key(identity, &node);
+        Ok(node)
     }
 
     /// Makes sure that `name` itself, not only the file, is on the copy's branch: before it is renamed. No index

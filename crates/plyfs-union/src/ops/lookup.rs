@@ -174,7 +174,7 @@ impl Union {
         let own = Home { branch, real: RealId::of(stat), by: HomeBy::Name };
         let home = self.home_of(identity, linked, own);
         if linked && let Some(node) = self.nodes.grab_key(identity) {
-            self.found_again(&node, &link, home);
+            self.found_again(&node, &link, home)?;
             return Ok(node);
         }
         let number = ids::number(&self.stack, identity);
@@ -182,7 +182,7 @@ impl Union {
         let state = OtherState { home: home.clone(), identity, generation: 0, data, opened: Weak::new() };
         let node = Node::other(self.nodes.fresh(), stat.kind, number, state, None);
         let node = if linked { self.nodes.insert_linked(identity, node) } else { self.nodes.insert(node) };
-        self.found_again(&node, &link, home);
+        self.found_again(&node, &link, home)?;
         Ok(node)
     }
 
@@ -195,16 +195,21 @@ impl Union {
         }
     }
 
-    /// A name of a known file; one that was reachable by a descriptor alone has a name again.
-    fn found_again(&self, node: &Arc<Node>, link: &Link, home: Home) {
-        node.add_link(&link.parent, &link.name);
+    /// A name of a known file; one that was reachable by a descriptor alone has a name again. Gives the reference back
+    /// if it was left behind just now.
+    fn found_again(&self, node: &Arc<Node>, link: &Link, home: Home) -> Result<()> {
+        if !node.add_link(&link.parent, &link.name) {
+            self.nodes.put(node, 1);
+            return Err(Error::Stale);
+        }
         if let Ok(other) = node.as_other() {
             let mut state = other.state.write();
-            let held = matches!(state.home.by, HomeBy::Held(_));
+            let held = matches!(state.home.by, HomeBy::Held(_)) && node.successor().is_none();
             if held && state.home.real == home.real && state.home.branch == home.branch {
                 state.home.by = home.by;
             }
         }
+        Ok(())
     }
 
     /// The child, which must be there, with one reference more.

@@ -62,11 +62,14 @@ impl Union {
         how: OpenHow,
         made: Option<(Backing, Stat)>,
     ) -> Result<Opened> {
-        if let Some(opened) = self.try_enter(node, how, made)? {
-            return Ok(opened);
+        let mut made = made;
+        for _ in 0..TRIES {
+            if let Some(opened) = self.try_enter(node, how, &mut made)? {
+                return Ok(opened);
+            }
+            // Others read or write by the kernel itself, and this one must not join them.
+            self.leave_behind(node)?;
         }
-        // Others read or write by the kernel itself, and this one must not join them.
-        self.leave_behind(node)?;
         Err(Error::Stale)
     }
 
@@ -74,22 +77,28 @@ impl Union {
         &self,
         node: &Arc<Node>,
         how: OpenHow,
-        made: Option<(Backing, Stat)>,
+        made: &mut Option<(Backing, Stat)>,
     ) -> Result<Option<Opened>> {
         let other = node.as_other()?;
         let mut door = other.door.lock();
+        // Whoever leaves it behind holds the door too: nobody enters after that.
+        if node.successor().is_some() {
+            return Err(Error::Stale);
+        }
         let state = other.state.read().clone();
         let door = &mut *door;
+        let shut = how.write && door.moving;
         let opened = match &mut door.mode {
-            Mode::Passing { pass, opens, writers } if pass.serves(state.data_real(), how) => {
+            Mode::Passing { pass, opens, writers } if !shut && pass.serves(state.data_real(), how) => {
                 *opens += 1;
                 *writers += u32::from(how.write);
                 let id = pass.id;
+                door.written_past(how);
                 self.new_handle(node, how, None, Some(id), Pages::Hold)
             }
             Mode::Passing { .. } => return Ok(None),
             Mode::Served { opens } => {
-                let (backing, _) = self.open_served(node, how)?;
+                let (backing, _) = self.open_backing(node, how.write)?;
                 *opens += 1;
                 self.new_handle(node, how, Some(backing), None, door.pages)
             }
@@ -105,21 +114,25 @@ impl Union {
         door: &mut Door,
         state: &OtherState,
         how: OpenHow,
-        made: Option<(Backing, Stat)>,
+        made: &mut Option<(Backing, Stat)>,
     ) -> Result<Opened> {
-        let from = state.data_branch();
-        let wish = self.passthrough.is_fit(from) && !how.direct;
+        let wish = self.passthrough.is_on() && !how.direct && !(how.write && door.moving);
         let hot = door.hot.take();
         let hot = hot.filter(|hot| wish && made.is_none() && hot.serves(state.data_real(), how));
         if let Some(pass) = hot {
             return Ok(self.enter_passing(node, door, how, pass, None));
         }
-        let (backing, stat) = match made {
+        let (backing, stat) = match made.take() {
             Some(made) => made,
-            None => self.open_served(node, how)?,
+            None => self.open_backing(node, how.write)?,
         };
-        if wish && self.may_pass(from, &stat, how) {
-            let writable = self.stack.writable(from) && stat.perm & SET_IDS == 0;
+        // As it was when it was opened: before, it may have been copied up, and nobody knew where its data is.
+        let state = node.as_other()?.state.read().clone();
+        let from = state.data_branch();
+        let in_place = state.data.is_none() && self.stack.writable(from);
+        let fit = wish && state.generation == backing.generation && self.passthrough.is_fit(from);
+        if fit && self.may_pass(from, in_place, &stat, how) {
+            let writable = in_place && stat.perm & SET_IDS == 0;
             let kills = how.write && !how.keeps_set_ids;
             let branch = self.stack.branch(from);
             let pass = self.passthrough.register(branch, &backing.file, RealId::of(&stat), writable, kills);
@@ -143,9 +156,7 @@ impl Union {
         pass: Arc<Pass>,
         backing: Option<Backing>,
     ) -> Opened {
-        if how.write && door.pages == Pages::Hold {
-            door.pages = Pages::Drop;
-        }
+        door.written_past(how);
         let id = pass.id;
         door.mode = Mode::Passing { pass, opens: 1, writers: how.write.into() };
         self.new_handle(node, how, backing, Some(id), Pages::Hold)
@@ -154,18 +165,12 @@ impl Union {
     /// May the kernel have the file, as far as its meaning is concerned? Writers only where they write in place and
     /// have no set-id bits to clear. From below, where a copy may take the file's place while it is open, only big
     /// ones, since readers then stay with what is below (`ops/leave.rs`); and none where AUFS's answers are wanted.
-    fn may_pass(&self, from: BranchIdx, stat: &Stat, how: OpenHow) -> bool {
-        if self.stack.writable(from) {
+    fn may_pass(&self, from: BranchIdx, in_place: bool, stat: &Stat, how: OpenHow) -> bool {
+        if in_place {
             return !how.write || stat.perm & SET_IDS == 0;
         }
         let may_rise = (0..from).any(|branch| self.stack.writable(branch));
         !how.write && (!may_rise || (stat.size >= BIG && !self.strict))
-    }
-
-    /// Opens the file as `how` says; a copy without its data gets that with the first write only.
-    fn open_served(&self, node: &Arc<Node>, how: OpenHow) -> Result<(Backing, Stat)> {
-        let write = how.write && !self.lacks_data(node)?;
-        self.open_backing(node, write)
     }
 
     fn new_handle(
@@ -224,11 +229,12 @@ impl Union {
         Ok(())
     }
 
-    /// Opens the file that has the data now; a copy that is to be written gets its data first. Its attributes too.
+    /// Opens the file that has the data now, and gives its attributes. Copies nothing, as the door may be held: who
+    /// writes has brought the file up, and its data; else the answer is for reading only.
     pub(crate) fn open_backing(&self, node: &Arc<Node>, write: bool) -> Result<(Backing, Stat)> {
         let other = node.as_other()?;
         for _ in 0..TRIES {
-            if let Some(backing) = self.open_elsewhere(node, write)? {
+            if let Some(backing) = self.open_elsewhere(node)? {
                 return Ok(backing);
             }
             let (generation, home) = {
@@ -274,8 +280,7 @@ impl Union {
         if let Some(backing) = slot.clone().filter(|backing| current(backing)) {
             return Ok(backing);
         }
-        let write = handle.write && (write || !self.lacks_data(&handle.node)?);
-        let (backing, _) = self.open_backing(&handle.node, write)?;
+        let (backing, _) = self.open_backing(&handle.node, handle.write)?;
         *slot = Some(backing.clone());
         Ok(backing)
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use plyfs_sys::{Kind, NewTime, Obj, Stat};
 
 use crate::attr::{Attr, Fh, Ino, SetAttr, SetTime};
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::nodes::Node;
 use crate::ops::complete::Need;
 use crate::policy;
-use crate::union::Union;
+use crate::union::{TRIES, Union};
 
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
@@ -18,8 +18,7 @@ const GROUP_EXEC: u32 = 0o010;
 impl Union {
     /// Changes what `change` names, in one order: size, owner, mode, times.
     pub fn setattr(&self, ino: Ino, fh: Option<Fh>, change: &SetAttr) -> Result<Attr> {
-        let node = self.node(ino)?;
-        self.make_writable(&node, change.size.map_or(Need::Attributes, Need::First))?;
+        let node = self.node_to_change(ino, change.size.map_or(Need::Attributes, Need::First))?;
         let (spot, stat) = self.spot(&node)?;
         let branch = self.stack.branch(spot.branch);
         if let Some(size) = change.size {
@@ -45,6 +44,19 @@ impl Union {
         let (spot, stat) = self.spot(&node)?;
         let attr = self.attr(&node, &spot, &stat)?;
         Ok(Attr { lasts: attr.lasts && !self.is_left(ino), ..attr })
+    }
+
+    /// The node of `ino`, brought to a writable branch, a file with the data it needs; the one that took over if that
+    /// happened meanwhile.
+    pub(crate) fn node_to_change(&self, ino: Ino, need: Need) -> Result<Arc<Node>> {
+        for _ in 0..TRIES {
+            let node = self.node(ino)?;
+            match self.make_writable(&node, need) {
+                Err(Error::Stale) if node.successor().is_some() => {}
+                done => return done.map(|()| node),
+            }
+        }
+        Err(Error::Stale)
     }
 
     /// Brings a node to a writable branch, a file with the data it needs.

@@ -46,8 +46,7 @@ impl Union {
             (false, false) => SetXattr::Any,
             (true, true) => return Err(Refusal::Invalid.into()),
         };
-        let node = self.node(ino)?;
-        self.make_writable(&node, Need::Attributes)?;
+        let node = self.node_to_change(ino, Need::Attributes)?;
         let (spot, _) = self.spot(&node)?;
         let set = spot.obj().set_xattr(name, value, how);
         if name == CAPABILITY {
@@ -87,7 +86,7 @@ impl Union {
             }
             found => found.map(drop).map_err(|e| self.stack.branch(spot.branch).blame(e))?,
         }
-        self.make_writable(&node, Need::Attributes)?;
+        let node = self.node_to_change(ino, Need::Attributes)?;
         let (spot, _) = self.spot(&node)?;
         spot.obj().remove_xattr(name).map_err(|e| self.stack.branch(spot.branch).blame(e))
     }

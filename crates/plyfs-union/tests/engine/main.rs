@@ -13,6 +13,7 @@ mod hostile;
 mod metacopy;
 mod metacopy_kept;
 mod metacopy_random;
+mod passthrough;
 mod races;
 mod stacks;
 mod unprivileged;

@@ -15,7 +15,7 @@ use crate::bench::{BOTH_RW, Branches, PLAIN, READ, READ_WRITE, Tree, UP_LOW, err
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `body` on a thread and panics, so that the suite ends, if it hangs.
-fn unless_hung(body: impl FnOnce() + Send + 'static) {
+pub(crate) fn unless_hung(body: impl FnOnce() + Send + 'static) {
     let (done, wait) = mpsc::channel();
     let worker = thread::spawn(move || {
         body();
