@@ -90,6 +90,8 @@ impl Union {
                 Err(Error::Stale) => {}
                 found => return found.map(Some),
             }
+            drop(state);
+            std::thread::yield_now();
         }
         Err(Error::Stale)
     }

@@ -38,6 +38,8 @@ impl Union {
             return Err(if node.kind.is_dir() { Refusal::IsADirectory } else { Refusal::Invalid }.into());
         }
         if node.successor().is_some() {
+            // Until its names are the other one's: the kernel looks them up but once more.
+            drop(node.as_other()?.door.lock());
             return Err(Error::Stale);
         }
         if how.write {
