@@ -12,6 +12,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use plyfs_sys::Errno;
@@ -70,6 +71,8 @@ pub(crate) struct Door {
     pub(crate) hot: Option<Arc<Pass>>,
     /// What the kernel's page cache of the node itself holds.
     pub(crate) pages: Pages,
+    /// The node was made for somebody who has yet to come: until then nobody may pass before them.
+    pub(crate) reserved: Option<Instant>,
     /// The file is being copied from one writable branch to another: who writes now must come to the server.
     pub(crate) moving: bool,
 }
@@ -97,7 +100,24 @@ pub(crate) enum Mode {
     Passing { pass: Arc<Pass>, opens: u32, writers: u32 },
 }
 
+/// So long a new node waits for whom it was made for; the kernel tries once more only.
+const RESERVED: Duration = Duration::from_secs(1);
+
 impl Door {
+    /// Keeps the file from passing until a writer has come.
+    pub(crate) fn reserve(&mut self) {
+        self.reserved = Some(Instant::now());
+    }
+
+    /// Must who comes now be served? A writer is whom it was reserved for.
+    pub(crate) fn take_reservation(&mut self, write: bool) -> bool {
+        let reserved = self.reserved.is_some_and(|since| since.elapsed() < RESERVED);
+        if write || !reserved {
+            self.reserved = None;
+        }
+        reserved
+    }
+
     /// One handle less. With the last one of a passing file its backing stays at hand; `true` then.
     pub(crate) fn close(&mut self, was_writer: bool) -> bool {
         match &mut self.mode {

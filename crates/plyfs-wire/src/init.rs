@@ -130,6 +130,8 @@ fn wanted(wishes: &Wishes) -> InitFlags {
         | InitFlags::CACHE_SYMLINKS
         | InitFlags::HANDLE_KILLPRIV_V2
         | InitFlags::SETXATTR_EXT
+        // A file whose pages are not to be kept (`Pages::Bypass` of the engine) can be mapped all the same.
+        | InitFlags::DIRECT_IO_ALLOW_MMAP
         | InitFlags::INIT_EXT;
     flags.set(InitFlags::NO_OPENDIR_SUPPORT, wishes.no_opendir);
     flags.set(InitFlags::PASSTHROUGH, wishes.passthrough);

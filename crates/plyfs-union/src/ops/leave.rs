@@ -44,11 +44,12 @@ impl Union {
             };
             let state = other.state.read().clone();
             let next = Node::other(self.nodes.fresh(), node.kind, node.number, state.clone(), None);
+            let new = next.as_other()?;
+            new.door.lock().reserve();
             if self.stack.writable(state.home.branch) && state.data.is_none() {
                 // The old node's descriptors may write on, past whatever pages the new one has.
-                let other = next.as_other()?;
-                other.door.lock().pages = Pages::Bypass;
-                other.mappers.store(1, Relaxed);
+                new.door.lock().pages = Pages::Bypass;
+                new.mappers.store(1, Relaxed);
             }
             for link in &links {
                 next.add_link(&link.parent, &link.name);

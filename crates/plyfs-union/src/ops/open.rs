@@ -118,7 +118,9 @@ impl Union {
         how: OpenHow,
         made: &mut Option<(Backing, Stat)>,
     ) -> Result<Opened> {
-        let wish = self.passthrough.is_on() && !how.direct && !(how.write && door.moving);
+        let reserved = door.take_reservation(how.write);
+        let barred = reserved || how.direct || (how.write && door.moving);
+        let wish = self.passthrough.is_on() && !barred;
         let hot = door.hot.take();
         let hot = hot.filter(|hot| wish && made.is_none() && hot.serves(state.data_real(), how));
         if let Some(pass) = hot {
