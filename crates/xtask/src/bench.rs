@@ -25,6 +25,7 @@ mod report;
 mod requests;
 mod results;
 mod runner;
+mod several;
 mod sizes;
 pub(crate) mod stage;
 pub(crate) mod stats;
@@ -53,6 +54,11 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
     if args.iter().any(|arg| matches!(arg.as_str(), "-h" | "--help")) {
         println!("{USAGE}");
         return Ok(());
+    }
+    if let Some((word, paths)) = args.split_first()
+        && word == "--together"
+    {
+        return several::print(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
     }
     measure(root, &Options::parse(args)?)
 }

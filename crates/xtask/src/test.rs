@@ -131,7 +131,7 @@ fn packages(steps: &mut Steps) {
 /// Every means of speed off.
 const NOTHING: &str = "nopassthrough,readdirplus=never,nodircache,timeout=0,metacopy=off";
 
-/// Switches that the suites must not notice, one at a time and then all. `io_uring` comes with its own step.
+/// Switches that the suites must not notice, one at a time and then all; `io_uring` comes after them.
 const SWITCHES: [&str; 7] = [
     "nopassthrough",
     "readdirplus=never",
@@ -146,6 +146,33 @@ const SWITCHES: [&str; 7] = [
 fn matrix(steps: &mut Steps, root: &Path) {
     for switches in SWITCHES {
         suite(steps, root, "mounted", switches);
+    }
+    let Some(_on) = IoUring::on() else {
+        return steps.skip("suite mounted, io_uring", "needs root and Linux 6.14 with fuse's enable_uring");
+    };
+    suite(steps, root, "mounted", "io_uring");
+}
+
+/// The kernel's switch for FUSE over io_uring, on while this lives, and then as it was.
+struct IoUring {
+    before: String,
+}
+
+impl IoUring {
+    const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
+
+    fn on() -> Option<IoUring> {
+        let before = std::fs::read_to_string(Self::SWITCH).ok()?;
+        std::fs::write(Self::SWITCH, "Y").ok()?;
+        Some(IoUring { before })
+    }
+}
+
+impl Drop for IoUring {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::write(Self::SWITCH, self.before.trim()) {
+            println!("{} stays on: {error}", Self::SWITCH);
+        }
     }
 }
 

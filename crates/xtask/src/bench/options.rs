@@ -28,6 +28,7 @@ usage: cargo xtask bench [--short | --full] [--candidates LIST] [--works LIST] [
 --no-requests   leave out the round that counts FUSE requests
 --plyfs, --fuse-overlayfs   the programs, instead of the release build and the one in PATH
 --short         everything once or twice in a tiny form: does it work? No candidate may fail
+--together A.json B.json ...   no run: the reports of several runs as one table
 --full          all of it: every candidate, work and number of layers; an hour or so";
 
 /// A run's parameters.
