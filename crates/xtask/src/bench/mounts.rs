@@ -162,25 +162,11 @@ fn command(candidate: &Candidate, program: &Path, layers: &[PathBuf], base: &Pat
     let mut command = Command::new(program);
     let mut options = OsString::new();
     let (up, work) = (base.join("up"), base.join("work"));
-    let mut branches = OsString::new();
     if candidate.kind == Kind::Plyfs {
         options.push("br:");
-        options.push(&up);
-        options.push("=rw");
-        for layer in layers {
-            options.push(":");
-            options.push(layer);
-            options.push("=ro+wh");
-        }
+        options.push(branches(&up, layers, "rw", "ro+wh"));
     } else if candidate.kind == Kind::UnionfsFuse {
         options.push("cow");
-        branches.push(&up);
-        branches.push("=RW");
-        for layer in layers {
-            branches.push(":");
-            branches.push(layer);
-            branches.push("=RO");
-        }
     } else {
         for (at, layer) in layers.iter().enumerate() {
             options.push(if at == 0 { "lowerdir=" } else { ":" });
@@ -202,10 +188,22 @@ fn command(candidate: &Candidate, program: &Path, layers: &[PathBuf], base: &Pat
     if candidate.kind == Kind::UnionfsFuse {
         // With several threads, concurrent mkdir now and then makes the directory in a read-only branch (seen with 1.0):
         // everybody else's layers.
-        command.arg("-s").arg(branches);
+        command.arg("-s").arg(branches(&up, layers, "RW", "RO"));
     }
     command.arg(base.join("mnt"));
     command
+}
+
+/// `UP=rw:LAYER=ro:...`, the form of AUFS and unionfs.
+fn branches(up: &Path, layers: &[PathBuf], rw: &str, ro: &str) -> OsString {
+    let mut list = OsString::from(up);
+    list.push(format!("={rw}"));
+    for layer in layers {
+        list.push(":");
+        list.push(layer);
+        list.push(format!("={ro}"));
+    }
+    list
 }
 
 /// Runs a program that mounts and goes into the background. What it says goes to a file: the server keeps the

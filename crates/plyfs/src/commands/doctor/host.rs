@@ -115,13 +115,7 @@ fn passthrough(version: (u32, u32)) -> Check {
         );
     }
     if process::may_administer() && process::in_initial_user_namespace() {
-        return Check::new(
-            "passthrough",
-            State::Ok,
-            "kernel and privileges allow it; plyfs does not use it yet",
-            enables,
-            "",
-        );
+        return Check::new("passthrough", State::Ok, "kernel and privileges allow it", enables, "");
     }
     Check::new("passthrough", State::Lacking, "the kernel has it for root only", enables, "mount as root")
 }
