@@ -26,7 +26,8 @@ fn mounted() -> Option<Mounted> {
     let (branch, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::set_permissions(branch.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let top = BranchSpec::new(branch.path(), Perm::Rw);
-    let spec = MountSpec { branches: vec![top], source: Some("src".into()), ..MountSpec::default() };
+    let mut spec = MountSpec { branches: vec![top], source: Some("src".into()), ..MountSpec::default() };
+    spec.speed.birth_times = true;
     let union = Arc::new(Union::open(&spec).unwrap());
     match Session::start(union, target.path(), &spec) {
         Ok(session) => Some(Mounted { branch, target, session }),
