@@ -189,13 +189,14 @@ fn cannot_open(path: &Path, e: &SysError) -> Error {
 }
 
 /// A server that was just unmounted needs a moment to go.
-const CLAIM_TRIES: u32 = 60;
+const CLAIM_TRIES: u32 = 70;
+/// Between tries: longer each time, up to this.
 const CLAIM_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// aufs.5: a writable branch must not be shared by two mounts. Engines (overlay's grammar) mount again after a lazy
 /// unmount whose files are still open; there it is a warning, as in kernel overlayfs.
 fn claim(root: &Dir, path: &Path, grammar: Grammar) -> Result<Option<OwnedFd>> {
-    for _ in 0..CLAIM_TRIES {
+    for at in 0..CLAIM_TRIES {
         if let Some(claim) = root.claim()? {
             return Ok(Some(claim));
         }
@@ -203,7 +204,7 @@ fn claim(root: &Dir, path: &Path, grammar: Grammar) -> Result<Option<OwnedFd>> {
             tracing::warn!(branch = %path.display(), "another mount writes to this branch");
             return Ok(None);
         }
-        std::thread::sleep(CLAIM_PAUSE);
+        std::thread::sleep(CLAIM_PAUSE.min(std::time::Duration::from_millis(1 << at.min(6))));
     }
     Err(Error::Branch {
         path: path.to_owned(),
