@@ -28,7 +28,8 @@ fn drop_pages(path: &Path) {
     let file = File::open(path).unwrap();
     file.sync_all().unwrap();
     fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-    assert_eq!(resident(path), 0);
+    let there = resident(path);
+    assert!(there < file.metadata().unwrap().len() / 10, "{there} bytes stay");
 }
 
 #[test]
@@ -49,11 +50,13 @@ fn a_hundred_unions_over_one_file_share_one_page_cache() {
         let all = format!("br:{}=rw:{}=ro", top.display(), scratch.path("low").display());
         mounts.push(Mount::exactly(&all, scratch.dir(format!("mnt{n}"))));
     }
-    assert_eq!(resident(&mounts[0].path("image")), 0);
+    assert!(resident(&mounts[0].path("image")) < size as u64 / 10);
     // One reads; to all others the pages are there already.
     assert_eq!(fs::read(mounts[0].path("image")).unwrap().len(), size);
     for mount in &mounts {
-        assert_eq!(resident(&mount.path("image")), size as u64);
+        // Nearly all: the kernel may take a page back at any time.
+        let there = resident(&mount.path("image"));
+        assert!(there > size as u64 / 10 * 9, "{there} bytes of {size}");
     }
     for mount in &mounts[..10] {
         assert_eq!(fs::read(mount.path("image")).unwrap().len(), size);
