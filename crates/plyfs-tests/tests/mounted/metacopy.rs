@@ -16,6 +16,12 @@ const MIB: u64 = 1 << 20;
 /// Where a big file has something to recognise it by.
 const PLACES: [u64; 3] = [0, GIB / 2 + 5, GIB - 4];
 
+/// `branches` with the mount's own options: these tests say themselves what of `metacopy=` is in force.
+#[track_caller]
+fn stack(scratch: &Scratch, branches: &[&str]) -> Mount {
+    Mount::exactly(&options(scratch, branches), scratch.dir("mnt"))
+}
+
 /// A file of 1 GiB that takes up its space, with a mark at each of the places.
 fn big(path: &Path) {
     let file = fs::File::create_new(path).unwrap();
@@ -56,7 +62,7 @@ fn s36_changes_of_metadata_copy_no_data() {
     big(&scratch.path("low/d/big"));
     scratch.file("low/d/small", "small");
     let before = used(&top);
-    let mount = Mount::stack(&scratch, &["top", "low"]);
+    let mount = stack(&scratch, &["top", "low"]);
     let dir = mount.dir().to_path_buf();
     sh_in(
         &dir,
@@ -78,7 +84,7 @@ fn s36_changes_of_metadata_copy_no_data() {
     let data = format!("{}/d/big", scratch.path("low").display());
     assert!(shown.contains(&data), "{shown}");
     mount.unmount();
-    let mount = Mount::stack(&scratch, &["top", "low"]);
+    let mount = stack(&scratch, &["top", "low"]);
     is_big(&mount.path("two"));
     // Too big for the branch: the write fails, takes no space, and the data is still there.
     let file = fs::OpenOptions::new().write(true).open(mount.path("full")).unwrap();
@@ -102,7 +108,7 @@ fn engines_that_read_upper_directories_find_whole_files() {
     };
     let blocks = || fs::metadata(scratch.path("up/f")).unwrap().blocks();
     for (more, whole) in [("", true), (",metacopy=off", true), (",metacopy=on", false)] {
-        let mount = Mount::new(&options(more), scratch.dir("mnt"));
+        let mount = Mount::exactly(&options(more), scratch.dir("mnt"));
         fs::set_permissions(mount.path("f"), fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(fs::read(mount.path("f")).unwrap(), vec![b'x'; 300_000]);
         mount.unmount();
@@ -120,7 +126,7 @@ fn branches_without_xattrs_get_whole_files() {
     scratch.file("low/f", vec![b'x'; 300_000]);
     let top = scratch.dir("top");
     sh(format!("mount -t ramfs plyfs-test {}", top.display())).ok();
-    let mount = Mount::stack(&scratch, &["top", "low"]);
+    let mount = stack(&scratch, &["top", "low"]);
     fs::set_permissions(mount.path("f"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(fs::read(mount.path("f")).unwrap(), vec![b'x'; 300_000]);
     assert_eq!(fs::read(top.join("f")).unwrap(), vec![b'x'; 300_000]);
@@ -144,7 +150,7 @@ fn reflinks(make: &str, program: &str) {
         scratch.file(format!("fs/low/{name}"), &data);
     }
     let before = used(&fs_dir);
-    let mount = Mount::stack(&scratch, &["fs/top", "fs/low"]);
+    let mount = stack(&scratch, &["fs/top", "fs/low"]);
     fs::set_permissions(mount.path("chmod"), fs::Permissions::from_mode(0o600)).unwrap();
     let file = fs::OpenOptions::new().write(true).open(mount.path("write")).unwrap();
     file.write_all_at(b"new", 5).unwrap();
@@ -215,11 +221,11 @@ fn layers_that_overlayfs_wrote_without_data_are_read() {
         }
     };
     let below = plyfs_tests::Snapshot::of(scratch.path("mid"), plyfs_tests::Want::ALL);
-    let mount = Mount::stack(&scratch, &["top", "mid", "low"]);
+    let mount = stack(&scratch, &["top", "mid", "low"]);
     shows(&mount);
     sh_in(mount.dir(), "chmod -R a-w .").ok();
     mount.unmount();
-    let mount = Mount::new(&options(&scratch, &["top", "mid", "low"]), scratch.path("mnt"));
+    let mount = Mount::exactly(&options(&scratch, &["top", "mid", "low"]), scratch.path("mnt"));
     for (path, name) in all {
         // One of them has another name before it in this list.
         assert!(fs::read(mount.path(path)).unwrap().starts_with(&content(name)), "{path}");
