@@ -76,6 +76,12 @@ impl Mount {
         Mount::new(&options(scratch, branches), scratch.dir("mnt"))
     }
 
+    /// The same without $PLYFS_SWITCHES.
+    #[track_caller]
+    pub fn stack_exactly(scratch: &Scratch, branches: &[&str]) -> Mount {
+        Mount::exactly(&options(scratch, branches), scratch.dir("mnt"))
+    }
+
     /// Takes over a mount made by other means.
     #[track_caller]
     pub fn adopt(dir: &Path) -> Mount {

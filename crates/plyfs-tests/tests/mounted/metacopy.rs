@@ -1,5 +1,5 @@
 //! Changes of metadata copy no data, on real filesystems: big files, filesystems with and without reflinks and
-//! xattrs, and layers that kernel overlayfs wrote.
+//! xattrs, and layers that kernel overlayfs wrote. They say themselves what of `metacopy=` is in force.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -15,12 +15,6 @@ const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 /// Where a big file has something to recognise it by.
 const PLACES: [u64; 3] = [0, GIB / 2 + 5, GIB - 4];
-
-/// `branches` with the mount's own options: these tests say themselves what of `metacopy=` is in force.
-#[track_caller]
-fn stack(scratch: &Scratch, branches: &[&str]) -> Mount {
-    Mount::exactly(&options(scratch, branches), scratch.dir("mnt"))
-}
 
 /// A file of 1 GiB that takes up its space, with a mark at each of the places.
 fn big(path: &Path) {
@@ -62,7 +56,7 @@ fn s36_changes_of_metadata_copy_no_data() {
     big(&scratch.path("low/d/big"));
     scratch.file("low/d/small", "small");
     let before = used(&top);
-    let mount = stack(&scratch, &["top", "low"]);
+    let mount = Mount::stack_exactly(&scratch, &["top", "low"]);
     let dir = mount.dir().to_path_buf();
     sh_in(
         &dir,
@@ -84,7 +78,7 @@ fn s36_changes_of_metadata_copy_no_data() {
     let data = format!("{}/d/big", scratch.path("low").display());
     assert!(shown.contains(&data), "{shown}");
     mount.unmount();
-    let mount = stack(&scratch, &["top", "low"]);
+    let mount = Mount::stack_exactly(&scratch, &["top", "low"]);
     is_big(&mount.path("two"));
     // Too big for the branch: the write fails, takes no space, and the data is still there.
     let file = fs::OpenOptions::new().write(true).open(mount.path("full")).unwrap();
@@ -126,7 +120,7 @@ fn branches_without_xattrs_get_whole_files() {
     scratch.file("low/f", vec![b'x'; 300_000]);
     let top = scratch.dir("top");
     sh(format!("mount -t ramfs plyfs-test {}", top.display())).ok();
-    let mount = stack(&scratch, &["top", "low"]);
+    let mount = Mount::stack_exactly(&scratch, &["top", "low"]);
     fs::set_permissions(mount.path("f"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(fs::read(mount.path("f")).unwrap(), vec![b'x'; 300_000]);
     assert_eq!(fs::read(top.join("f")).unwrap(), vec![b'x'; 300_000]);
@@ -150,7 +144,7 @@ fn reflinks(make: &str, program: &str) {
         scratch.file(format!("fs/low/{name}"), &data);
     }
     let before = used(&fs_dir);
-    let mount = stack(&scratch, &["fs/top", "fs/low"]);
+    let mount = Mount::stack_exactly(&scratch, &["fs/top", "fs/low"]);
     fs::set_permissions(mount.path("chmod"), fs::Permissions::from_mode(0o600)).unwrap();
     let file = fs::OpenOptions::new().write(true).open(mount.path("write")).unwrap();
     file.write_all_at(b"new", 5).unwrap();
@@ -221,7 +215,7 @@ fn layers_that_overlayfs_wrote_without_data_are_read() {
         }
     };
     let below = plyfs_tests::Snapshot::of(scratch.path("mid"), plyfs_tests::Want::ALL);
-    let mount = stack(&scratch, &["top", "mid", "low"]);
+    let mount = Mount::stack_exactly(&scratch, &["top", "mid", "low"]);
     shows(&mount);
     sh_in(mount.dir(), "chmod -R a-w .").ok();
     mount.unmount();
