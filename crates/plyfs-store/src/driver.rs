@@ -22,7 +22,7 @@ use plyfs_union::spec::{BranchSpec, MountSpec, Perm, Udba};
 pub use changes::{Change, ChangeKind};
 pub use get::{MountError, MountGuard, Mounter};
 pub use status::Status;
-pub(crate) use status::filesystem;
+pub(crate) use status::backing;
 
 use crate::error::{Error, Result};
 use crate::files;

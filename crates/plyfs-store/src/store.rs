@@ -118,10 +118,7 @@ fn is_foreign(layout: &Layout) -> bool {
 /// Docker refused AUFS, btrfs and eCryptfs. On btrfs the kernel's AUFS failed; plyfs does not. eCryptfs has names of at
 /// most 143 bytes.
 fn refuse_filesystem(root: &Path) -> Result<()> {
-    let there = root.ancestors().find(|dir| dir.exists()).unwrap_or(root);
-    let dir = plyfs_sys::Dir::open(there).doing("opening", there)?;
-    let magic = plyfs_sys::fsinfo::of(&dir).doing("asking for the filesystem of", there)?.magic;
-    match crate::driver::filesystem(magic) {
+    match crate::driver::backing(root)? {
         fs @ ("aufs" | "ecryptfs") => Err(Error::Incompatible { root: root.to_owned(), fs }),
         _ => Ok(()),
     }

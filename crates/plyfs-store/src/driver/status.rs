@@ -1,6 +1,6 @@
 //! Status: the four rows that `docker info` showed for AUFS, in their order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Driver;
 use crate::error::{Doing, Result};
@@ -35,15 +35,20 @@ impl Driver {
     /// The driver's state.
     pub fn status(&self) -> Result<Status> {
         let root = self.layout.driver();
-        let dir = plyfs_sys::Dir::open(self.root()).doing("opening", self.root())?;
-        let magic = plyfs_sys::fsinfo::of(&dir).doing("asking for the filesystem of", self.root())?.magic;
         let dirs = files::names(&self.layout.parents())?.len();
-        Ok(Status { root, backing: filesystem(magic), dirs, dirperm1: true })
+        Ok(Status { root, backing: backing(self.root())?, dirs, dirperm1: true })
     }
 }
 
+/// The filesystem that `root` lies on, or will lie on.
+pub(crate) fn backing(root: &Path) -> Result<&'static str> {
+    let there = root.ancestors().find(|dir| dir.exists()).unwrap_or(root);
+    let dir = plyfs_sys::Dir::open(there).doing("opening", there)?;
+    Ok(filesystem(plyfs_sys::fsinfo::of(&dir).doing("asking for the filesystem of", there)?.magic))
+}
+
 /// moby `daemon/graphdriver/driver_linux.go`, `FsNames`; the numbers are statfs(2)'s.
-pub(crate) fn filesystem(magic: u64) -> &'static str {
+fn filesystem(magic: u64) -> &'static str {
     match magic {
         0x6175_6673 => "aufs",
         0x9123_683e => "btrfs",
