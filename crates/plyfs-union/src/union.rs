@@ -170,6 +170,12 @@ impl Union {
         Usable { stack: &self.stack, parents }
     }
 
+    /// The branch for a copy of (or a whiteout over) what lies on `from` in `parent`.
+    pub(crate) fn branch_for_copy(&self, parent: &Arc<Node>, from: BranchIdx) -> Result<BranchIdx> {
+        let places = parent.as_dir()?.at.read().clone();
+        Ok(policy::for_copy(&self.usable(&[parent]), &places, from)?)
+    }
+
     /// The object that serves `node`.
     pub(crate) fn spot(&self, node: &Node) -> Result<(Spot, Stat)> {
         self.anchors.spot(&self.stack, &self.plinks, node)
