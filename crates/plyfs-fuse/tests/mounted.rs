@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plyfs_fuse::{MountError, Session, StartError};
+use plyfs_fuse::{MountError, Session};
 use plyfs_sys::mounts;
 use plyfs_union::Union;
 use plyfs_union::spec::{BranchSpec, MountSpec, Perm};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, XattrFlags};
+
+mod common;
 
 struct Mounted {
     branch: tempfile::TempDir,
@@ -29,16 +31,8 @@ fn mounted() -> Option<Mounted> {
     let mut spec = MountSpec { branches: vec![top], source: Some("src".into()), ..MountSpec::default() };
     spec.speed.birth_times = true;
     let union = Arc::new(Union::open(&spec).unwrap());
-    match Session::start(union, target.path(), &spec) {
-        Ok(session) => Some(Mounted { branch, target, session }),
-        Err(StartError::Mount(
-            error @ (MountError::NoDevice(_) | MountError::DeviceDenied(_) | MountError::NoHelper),
-        )) => {
-            println!("SKIPPED: cannot mount here: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    let session = common::unless_impossible(Session::start(union, target.path(), &spec))?;
+    Some(Mounted { branch, target, session })
 }
 
 impl Mounted {
