@@ -273,7 +273,7 @@ impl Union {
             }
         }
         self.expect_links(&fresh)?;
-        new.join(self.ledger.enter(node.ino));
+        new.join(self.book(node.ino));
         state.index = Some(new);
         Ok(())
     }

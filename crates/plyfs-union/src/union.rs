@@ -211,7 +211,7 @@ impl Union {
                     look::ask_unlisted(&self.stack, &self.anchors, node, &mut index, name)?;
                 }
             }
-            index.join(self.ledger.enter(node.ino));
+            index.join(self.book(node.ino));
             state.index = Some(index);
             self.put_back(&mut state);
         }

@@ -144,7 +144,8 @@ fn watch(server: &Server, registered: &Arc<OnceLock<Option<Registered>>>) {
     let (unmounter, registered) = (server.unmounter(), Arc::clone(registered));
     let ending = AtomicBool::new(false);
     server.on_interrupt(move || {
-        if interrupt::count() == 0 || ending.load(SeqCst) {
+        // Two threads may ask at once.
+        if interrupt::count() == 0 || ending.swap(true, SeqCst) {
             return;
         }
         let (unmounter, registered) = (unmounter.clone(), Arc::clone(&registered));
@@ -154,12 +155,12 @@ fn watch(server: &Server, registered: &Arc<OnceLock<Option<Registered>>>) {
             leave(record.map(Registered::dir));
         });
         match begun {
-            Ok(_) => {
-                ending.store(true, SeqCst);
-                interrupt::heard();
+            Ok(_) => interrupt::heard(),
+            Err(error) => {
+                // Whoever asks next tries again: in a second at the latest.
+                ending.store(false, SeqCst);
+                tracing::error!("no thread to unmount with: {error}");
             }
-            // The next interruption comes in a second.
-            Err(error) => tracing::error!("no thread to unmount with: {error}"),
         }
     });
 }
