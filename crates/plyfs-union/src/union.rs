@@ -128,7 +128,8 @@ impl Union {
         self.passthrough.connect(table);
     }
 
-    /// Does the kernel read and write files by itself, as far as is known?
+    /// Does the kernel read and write files by itself, as far as is known? Where it refuses this process, that is known
+    /// from the first file on.
     pub fn has_passthrough(&self) -> bool {
         self.passthrough.is_on()
     }
