@@ -87,7 +87,7 @@ impl Skin {
         }
     }
 
-    /// What to do when a signal has interrupted the server.
+    /// What to do when a signal may have interrupted the server. Called often, from any thread: cheap when there was none.
     pub(crate) fn hear(&self, act: impl Fn() + Send + Sync + 'static) {
         self.hear.get_or_init(|| Hear(Box::new(act)));
     }
@@ -411,6 +411,8 @@ impl Filesystem for Skin {
 
     fn tick(&self) {
         self.pruner.tick();
+        // Under constant traffic the first worker may have no moment in which a signal can interrupt it.
+        self.interrupted();
     }
 
     fn idle(&self) {

@@ -76,7 +76,8 @@ impl Server {
         Ok(Server { session, unmounter, teller })
     }
 
-    /// Has `act` called, between requests, when a signal has interrupted [`Server::serve`].
+    /// Has `act` called, between requests, when a signal has interrupted [`Server::serve`]; and every few milliseconds
+    /// while there is traffic, whether there was one or not, from another thread, perhaps at the same time.
     pub fn on_interrupt(&self, act: impl Fn() + Send + Sync + 'static) {
         self.session.filesystem().hear(act);
     }

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use plyfs_fuse::{MountError, Session, StartError};
+use plyfs_fuse::Session;
 use plyfs_union::Union;
 use plyfs_union::spec::{Bounds, BranchSpec, MountSpec, Perm};
+
+mod common;
 
 struct Mounted {
     dir: tempfile::TempDir,
@@ -33,16 +35,8 @@ fn mounted(bounds: Bounds, make: impl Fn(&Path)) -> Option<Mounted> {
     spec.speed.bounds = bounds;
     make(dir.path());
     let union = Arc::new(Union::open(&spec).unwrap());
-    match Session::start(union.clone(), target.path(), &spec) {
-        Ok(session) => Some(Mounted { dir, target, session, union }),
-        Err(StartError::Mount(
-            error @ (MountError::NoDevice(_) | MountError::DeviceDenied(_) | MountError::NoHelper),
-        )) => {
-            println!("SKIPPED: cannot mount here: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    let session = common::unless_impossible(Session::start(union.clone(), target.path(), &spec))?;
+    Some(Mounted { dir, target, session, union })
 }
 
 impl Mounted {

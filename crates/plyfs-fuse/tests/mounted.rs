@@ -7,13 +7,16 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
-use plyfs_fuse::{MountError, Session, StartError};
+use plyfs_fuse::{MountError, Server, Session};
 use plyfs_sys::mounts;
 use plyfs_union::Union;
 use plyfs_union::spec::{BranchSpec, MountSpec, Perm};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, XattrFlags};
+
+mod common;
 
 struct Mounted {
     branch: tempfile::TempDir,
@@ -21,24 +24,22 @@ struct Mounted {
     session: Session,
 }
 
-/// One writable branch, mounted; or why not.
-fn mounted() -> Option<Mounted> {
+/// One writable branch, and where it is to be mounted.
+fn union() -> (tempfile::TempDir, tempfile::TempDir, Arc<Union>, MountSpec) {
     let (branch, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::set_permissions(branch.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let top = BranchSpec::new(branch.path(), Perm::Rw);
     let mut spec = MountSpec { branches: vec![top], source: Some("src".into()), ..MountSpec::default() };
     spec.speed.birth_times = true;
     let union = Arc::new(Union::open(&spec).unwrap());
-    match Session::start(union, target.path(), &spec) {
-        Ok(session) => Some(Mounted { branch, target, session }),
-        Err(StartError::Mount(
-            error @ (MountError::NoDevice(_) | MountError::DeviceDenied(_) | MountError::NoHelper),
-        )) => {
-            println!("SKIPPED: cannot mount here: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    (branch, target, union, spec)
+}
+
+/// That, mounted; or why not.
+fn mounted() -> Option<Mounted> {
+    let (branch, target, union, spec) = union();
+    let session = common::unless_impossible(Session::start(union, target.path(), &spec))?;
+    Some(Mounted { branch, target, session })
 }
 
 impl Mounted {
@@ -222,6 +223,25 @@ fn mounts_say_what_they_are_and_end_in_every_way() {
     let mut text = String::new();
     (&held).read_to_string(&mut text).unwrap();
     assert_eq!(text, "held");
+}
+
+#[test]
+fn whoever_hears_of_signals_is_asked_under_traffic_too() {
+    let (_branch, target, union, spec) = union();
+    let Some(server) = common::unless_impossible(Server::mount(union, target.path(), &spec)) else { return };
+    let asked = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&asked);
+    server.on_interrupt(move || theirs.store(true, SeqCst));
+    let unmounter = server.unmounter();
+    let served = std::thread::spawn(move || server.serve());
+    let start = Instant::now();
+    while !asked.load(SeqCst) && start.elapsed() < Duration::from_secs(20) {
+        // No signal comes.
+        rustix::fs::statvfs(target.path()).unwrap();
+    }
+    unmounter.unmount(false).unwrap();
+    served.join().unwrap().unwrap();
+    assert!(asked.load(SeqCst));
 }
 
 #[test]

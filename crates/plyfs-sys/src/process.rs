@@ -188,6 +188,12 @@ pub fn in_initial_user_namespace() -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// CAP_SYS_ADMIN is in effect in the initial user namespace: what the kernel asks of who gives it files to read and
+/// write by itself (FUSE_PASSTHROUGH).
+pub fn may_pass_through() -> bool {
+    may_administer() && in_initial_user_namespace()
+}
+
 /// access(2) for writing, with the effective ids.
 pub fn may_write(path: &Path) -> bool {
     let (here, flags) = (rustix::fs::CWD, rustix::fs::AtFlags::EACCESS);

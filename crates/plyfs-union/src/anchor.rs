@@ -141,9 +141,7 @@ impl Anchors {
         tracing::debug!(?node.ino, ?last, "object vanished from its branch");
         Err(Error::Stale)
     }
-}
 
-impl Anchors {
     /// Where a non-directory should be, unchecked: another may have taken its name. `None`: it has lost its name just now.
     pub(crate) fn place(
         &self,

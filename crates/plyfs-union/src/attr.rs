@@ -14,6 +14,16 @@ impl Ino {
     pub const ROOT: Ino = Ino(1);
 }
 
+/// S_ISUID.
+pub(crate) const SET_UID: u32 = 0o4000;
+/// S_ISGID.
+pub(crate) const SET_GID: u32 = 0o2000;
+/// Both.
+pub(crate) const SET_IDS: u32 = SET_UID | SET_GID;
+
+/// The xattr of file capabilities (capabilities(7)).
+pub(crate) const CAPABILITY: &str = "security.capability";
+
 /// An open file or directory of this mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fh(pub u64);

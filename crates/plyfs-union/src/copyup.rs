@@ -7,6 +7,7 @@ use plyfs_sys::{Dir, Errno, Kind, Leaf, NewTime, Obj, RenameHow, SetXattr, Stat}
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::attr::SET_IDS;
 use crate::branch::Branch;
 use crate::error::{Error, Refusal, Result};
 use crate::ids::{self, RealId};
@@ -125,7 +126,7 @@ impl Union {
         }
         if stat.kind != Kind::Symlink {
             // Set-id bits mean an owner: without the owner they would mean another.
-            let perm = if owned || stat.kind == Kind::Dir { stat.perm } else { stat.perm & !0o6000 };
+            let perm = if owned || stat.kind == Kind::Dir { stat.perm } else { stat.perm & !SET_IDS };
             copy.chmod(perm).map_err(blame)?;
         }
         copy.set_times(NewTime::At(stat.atime), NewTime::At(stat.mtime)).map_err(blame)

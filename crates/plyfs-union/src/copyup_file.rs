@@ -116,9 +116,7 @@ impl Union {
         target: Option<BranchIdx>,
         need: Need,
     ) -> Result<bool> {
-        let places = link.parent.as_dir()?.at.read().clone();
-        let parents = [&link.parent];
-        let own_choice = || policy::for_copy(&self.usable(&parents), &places, home.branch);
+        let own_choice = || self.branch_for_copy(&link.parent, home.branch);
         let branch = target.map_or_else(own_choice, Ok)?;
         let dir = self.ensure_dir(&link.parent, branch)?;
         self.despite_mode(&dir, || self.copy_into(node, link, (branch, &dir), need))

@@ -67,6 +67,11 @@ impl Index {
         self.lines.get(name).map_or(&[], |line| &line.seen)
     }
 
+    /// The same, to be kept while the index changes.
+    pub(crate) fn sightings(&self, name: &OsStr) -> Sightings {
+        self.lines.get(name).map(|line| line.seen.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn resolved(&self, name: &OsStr) -> Option<Resolved> {
         resolve(self.seen(name))
     }

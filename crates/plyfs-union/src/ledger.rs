@@ -8,7 +8,7 @@
 //! Nobody waits here: a directory that somebody holds is in use and is passed over. So this may be called with index
 //! locks held; the queue is a short lock.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -18,6 +18,9 @@ use crate::attr::Ino;
 use crate::index::Index;
 use crate::nodes::{DirState, Node};
 use crate::union::Union;
+
+/// So many entries of the queue cost nothing worth looking for.
+const SHORT: usize = 1024;
 
 /// The count, and the directories that have an index, in the order in which they are asked to give way.
 #[derive(Debug)]
@@ -57,10 +60,20 @@ impl Ledger {
         Ledger { limit, total: Arc::default(), queue: Mutex::default() }
     }
 
-    /// A directory was read.
-    pub(crate) fn enter(&self, dir: Ino) -> Share {
+    /// By [`Union::book`], which keeps the queue short.
+    fn enter(&self, dir: Ino) -> Share {
         self.queue.lock().push_back(dir);
         Share { total: Some(self.total.clone()), mine: 0 }
+    }
+
+    /// Drops entries that no directory needs, if there are more than `most`: a directory that was read anew while it
+    /// had an index has two, one that is gone still has one.
+    fn sweep(&self, most: usize, is_known: impl Fn(Ino) -> bool) {
+        let mut queue = self.queue.lock();
+        if queue.len() > most {
+            let mut seen = HashSet::new();
+            queue.retain(|dir| is_known(*dir) && seen.insert(*dir));
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -69,6 +82,15 @@ impl Ledger {
 }
 
 impl Union {
+    /// A directory was read: the share of its index. The queue is kept to [`SHORT`] entries, or two for each node.
+    pub(crate) fn book(&self, dir: Ino) -> Share {
+        if self.ledger.queue.lock().len() >= SHORT {
+            let most = SHORT.max(2 * self.nodes.count());
+            self.ledger.sweep(most - 1, |dir| self.nodes.peek(dir).is_some());
+        }
+        self.ledger.enter(dir)
+    }
+
     /// Drops indexes until the total is within its bound, or every directory had its turn.
     pub(crate) fn make_room(&self) {
         if !self.ledger.is_full() {
@@ -122,7 +144,10 @@ impl Union {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::spec::{BranchSpec, MountSpec, Perm};
 
     #[test]
     fn shares_add_up_and_are_given_back() {
@@ -137,5 +162,29 @@ mod tests {
         assert_eq!(ledger.total.load(Relaxed), 5);
         drop(b);
         assert_eq!(ledger.total.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn needless_entries_of_a_long_queue_go() {
+        let ledger = Ledger::new(10);
+        let dirs = [1, 2, 3, 2, 1, 3, 3].map(Ino);
+        let _shares = dirs.map(|dir| ledger.enter(dir));
+        ledger.sweep(dirs.len(), |_| false);
+        assert_eq!(*ledger.queue.lock(), dirs, "it is not too long");
+        ledger.sweep(dirs.len() - 1, |dir| dir != Ino(2));
+        assert_eq!(*ledger.queue.lock(), [Ino(1), Ino(3)]);
+    }
+
+    #[test]
+    fn changes_of_a_branch_do_not_lengthen_the_queue_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let branches = vec![BranchSpec::new(dir.path(), Perm::Rw)];
+        let union = Union::open(&MountSpec { branches, ..MountSpec::default() }).unwrap();
+        drop(union.listed(&union.root).unwrap());
+        for _ in 0..SHORT + 10 {
+            union.branch_changed(0, Path::new("name")).unwrap();
+        }
+        let queue = union.ledger.queue.lock();
+        assert!(queue.len() <= SHORT && queue.contains(&Ino::ROOT), "{} entries", queue.len());
     }
 }

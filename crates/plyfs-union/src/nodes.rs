@@ -215,6 +215,11 @@ impl Node {
         }
     }
 
+    /// A descriptor that some handle has open on the current home.
+    pub(crate) fn opened(&self) -> Result<Option<Arc<File>>> {
+        Ok(self.as_other()?.state.read().opened.upgrade())
+    }
+
     /// Where the directory is on `branch`.
     pub(crate) fn at(&self, branch: BranchIdx) -> Result<Option<DirAt>> {
         Ok(self.as_dir()?.at.read().iter().find(|at| at.branch == branch).cloned())

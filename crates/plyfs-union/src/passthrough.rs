@@ -6,7 +6,6 @@
 //! each file has a [`Door`], which counts. Who must not share the backing that others use (a writer, while readers
 //! use the file below) is sent to a new node: `ops/leave.rs`. Not here: the system calls (`plyfs-sys`).
 
-use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,10 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use lru::LruCache;
 use parking_lot::Mutex;
 use plyfs_sys::Errno;
 
-use crate::attr::OpenHow;
+use crate::attr::{Ino, OpenHow};
 use crate::branch::Branch;
 use crate::ids::RealId;
 use crate::nodes::Node;
@@ -169,15 +169,26 @@ impl Door {
 const HOT: usize = 128;
 
 /// The union's side of passthrough.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Passthrough {
     table: OnceLock<Arc<dyn Backings>>,
     /// The kernel said no to this process (no CAP_SYS_ADMIN in the initial user namespace).
     refused: AtomicBool,
     /// Branches whose files it won't have (on a stacked filesystem).
     unfit: Mutex<Vec<BranchIdx>>,
-    /// Whose doors have something hot, oldest first.
-    hot: Mutex<VecDeque<Weak<Node>>>,
+    /// Whose doors have something hot.
+    hot: Mutex<LruCache<Ino, Weak<Node>>>,
+}
+
+impl Default for Passthrough {
+    fn default() -> Passthrough {
+        Passthrough {
+            table: OnceLock::new(),
+            refused: AtomicBool::new(false),
+            unfit: Mutex::default(),
+            hot: Mutex::new(LruCache::unbounded()),
+        }
+    }
 }
 
 impl Passthrough {
@@ -233,18 +244,18 @@ impl Passthrough {
     /// `node` was closed and keeps its backing for the next open; the one that did so longest ago does not any more.
     pub(crate) fn keep_hot(&self, node: &Arc<Node>) {
         let mut hot = self.hot.lock();
-        hot.push_back(Arc::downgrade(node));
-        let oldest = if hot.len() > HOT { hot.pop_front() } else { None };
+        hot.put(node.ino, Arc::downgrade(node));
+        let oldest = if hot.len() > HOT { hot.pop_lru() } else { None };
         drop(hot);
-        if let Some(node) = oldest.and_then(|node| node.upgrade()) {
+        if let Some(node) = oldest.and_then(|(_, node)| node.upgrade()) {
             cool(&node);
         }
     }
 
     /// Lets go of every backing that no open file uses.
     pub(crate) fn cool_all(&self) {
-        let all = std::mem::take(&mut *self.hot.lock());
-        for node in all.iter().filter_map(Weak::upgrade) {
+        let all = std::mem::replace(&mut *self.hot.lock(), LruCache::unbounded());
+        for node in all.iter().filter_map(|(_, node)| node.upgrade()) {
             cool(&node);
         }
     }
@@ -255,5 +266,61 @@ pub(crate) fn cool(node: &Node) {
     if let Ok(other) = node.as_other() {
         let hot = other.door.lock().hot.take();
         drop(hot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plyfs_sys::{Kind, Obj};
+
+    use super::*;
+    use crate::nodes::{Home, HomeBy, OtherState};
+
+    #[derive(Debug)]
+    struct Table;
+
+    impl Backings for Table {
+        fn register(&self, _: BorrowedFd<'_>, _: bool) -> plyfs_sys::Result<i32> {
+            Ok(1)
+        }
+
+        fn release(&self, _: i32) {}
+    }
+
+    /// A node that was closed and has its backing at hand.
+    fn closed(ino: u64) -> Arc<Node> {
+        let file = Arc::new(File::open("/dev/null").unwrap());
+        let real = RealId::of(&Obj::Fd(file.as_fd()).stat().unwrap());
+        let home = Home { branch: 0, real, by: HomeBy::Name };
+        let state = OtherState { home, identity: real, generation: 0, data: None, opened: Weak::new() };
+        let node = Node::other(Ino(ino), Kind::File, ino, state, None);
+        let writable = AtomicBool::new(true);
+        let pass = Pass { id: 1, real, writable, kills_set_ids: false, _file: file, table: Arc::new(Table) };
+        node.as_other().unwrap().door.lock().hot = Some(Arc::new(pass));
+        Arc::new(node)
+    }
+
+    fn is_hot(node: &Node) -> bool {
+        node.as_other().unwrap().door.lock().hot.is_some()
+    }
+
+    #[test]
+    fn as_many_files_stay_hot_however_often_one_is_closed() {
+        let kept = Passthrough::default();
+        let (once, often) = (closed(2), closed(3));
+        kept.keep_hot(&once);
+        for _ in 0..=HOT {
+            kept.keep_hot(&often);
+        }
+        assert!(is_hot(&once) && is_hot(&often));
+        let others: Vec<_> = (4..).take(HOT - 2).map(closed).collect();
+        others.iter().for_each(|node| kept.keep_hot(node));
+        assert!(is_hot(&once) && is_hot(&often), "there is room for so many");
+        kept.keep_hot(&once);
+        kept.keep_hot(&closed(1000));
+        assert!(is_hot(&once) && !is_hot(&often), "the one closed longest ago gives way");
+        assert!(others.iter().all(|node| is_hot(node)));
+        kept.cool_all();
+        assert!(!is_hot(&once) && !others.iter().any(|node| is_hot(node)));
     }
 }

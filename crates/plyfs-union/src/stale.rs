@@ -273,7 +273,7 @@ impl Union {
             }
         }
         self.expect_links(&fresh)?;
-        new.join(self.ledger.enter(node.ino));
+        new.join(self.book(node.ino));
         state.index = Some(new);
         Ok(())
     }
@@ -374,8 +374,7 @@ impl Union {
             return Ok(());
         }
         self.nodes.forget_key(node);
-        let opened = node.as_other()?.state.read().opened.upgrade();
-        let opened = opened.or_else(|| {
+        let opened = node.opened()?.or_else(|| {
             let open = self.files.find(|handle| handle.node.ino == node.ino)?;
             open.backing.read().as_ref().map(|backing| backing.file.clone())
         });

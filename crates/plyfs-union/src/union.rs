@@ -128,7 +128,8 @@ impl Union {
         self.passthrough.connect(table);
     }
 
-    /// Does the kernel read and write files by itself, as far as is known?
+    /// Does the kernel read and write files by itself, as far as is known? Where it refuses this process, that is known
+    /// from the first file on.
     pub fn has_passthrough(&self) -> bool {
         self.passthrough.is_on()
     }
@@ -170,6 +171,12 @@ impl Union {
         Usable { stack: &self.stack, parents }
     }
 
+    /// The branch for a copy of (or a whiteout over) what lies on `from` in `parent`.
+    pub(crate) fn branch_for_copy(&self, parent: &Arc<Node>, from: BranchIdx) -> Result<BranchIdx> {
+        let places = parent.as_dir()?.at.read().clone();
+        Ok(policy::for_copy(&self.usable(&[parent]), &places, from)?)
+    }
+
     /// The object that serves `node`.
     pub(crate) fn spot(&self, node: &Node) -> Result<(Spot, Stat)> {
         self.anchors.spot(&self.stack, &self.plinks, node)
@@ -205,7 +212,7 @@ impl Union {
                     look::ask_unlisted(&self.stack, &self.anchors, node, &mut index, name)?;
                 }
             }
-            index.join(self.ledger.enter(node.ino));
+            index.join(self.book(node.ino));
             state.index = Some(index);
             self.put_back(&mut state);
         }

@@ -7,11 +7,18 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+pub(crate) mod containers;
+pub(crate) mod images;
+pub(crate) mod store;
+
 /// AUFS for today's kernels: a union filesystem in user space.
 #[derive(Debug, Parser)]
 #[command(name = "plyfs", version, max_term_width = 100, after_help = AFTER_HELP, after_long_help = AFTER_LONG_HELP)]
 #[command(disable_help_subcommand = true)]
 pub(crate) struct Cli {
+    /// Which store the commands about images and containers use.
+    #[command(flatten)]
+    pub(crate) store: store::StoreArgs,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -59,6 +66,12 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Tell what this kernel, user and filesystem give, and what is missing
     Doctor(DoctorArgs),
+    #[command(flatten)]
+    Store(store::StoreCommand),
+    #[command(flatten)]
+    Image(images::ImageCommand),
+    #[command(flatten)]
+    Container(containers::ContainerCommand),
     /// Print a completion script
     Completions(CompletionsArgs),
     /// Print the man page, or write all of them

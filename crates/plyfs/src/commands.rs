@@ -1,17 +1,22 @@
 //! One file for each command; this one finds it.
 
 use crate::cli::Command;
+use crate::cli::store::{StoreArgs, StoreCommand};
 use crate::exit::{Failure, Outcome};
 use crate::personality::{Request, UmountPlan};
 
 mod completions;
+mod containers;
 mod diff;
 mod doctor;
+mod images;
+mod info;
 mod man;
 mod mount;
+mod prune;
 mod status;
 mod try_cmd;
-mod umount;
+pub(crate) mod umount;
 pub(crate) mod which;
 
 /// Does what was asked for.
@@ -19,11 +24,11 @@ pub(crate) fn run(request: Request) -> Outcome {
     match request {
         Request::Mount(plan) => mount::run(&plan),
         Request::Umount(plan) => umount::run(&plan),
-        Request::Command(command) => other(command),
+        Request::Command(command, store) => other(command, &store),
     }
 }
 
-fn other(command: Command) -> Outcome {
+fn other(command: Command, store: &StoreArgs) -> Outcome {
     match command {
         Command::Mount(args) => mount::run(&args.into()),
         Command::Umount(args) => umount::run(&UmountPlan::from(args)),
@@ -35,6 +40,10 @@ fn other(command: Command) -> Outcome {
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Store(StoreCommand::Info(args)) => info::run(&args, store),
+        Command::Store(StoreCommand::Prune(args)) => prune::run(&args, store),
+        Command::Image(command) => images::run(command, store),
+        Command::Container(command) => containers::run(command, store),
     }
 }
 

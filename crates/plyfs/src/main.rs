@@ -12,6 +12,7 @@ mod output;
 mod personality;
 mod runtime_dir;
 mod serve;
+mod store;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
+use crate::cli::store::StoreArgs;
 use crate::cli::{BareMount, Cli, Command, HelperMount, HelperUmount, MountArgs, UmountArgs};
 use crate::exit;
 
@@ -60,8 +61,8 @@ pub(crate) enum Request {
     Mount(MountPlan),
     /// Any form of unmount.
     Umount(UmountPlan),
-    /// One of the other commands.
-    Command(Command),
+    /// One of the other commands, and which store it is to use if it uses one.
+    Command(Command, StoreArgs),
 }
 
 /// A command line that is not to be run: a mistake, or a question (`--help`, `--version`).
@@ -100,7 +101,7 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Request, NotRun> {
         _ => {
             let matches = Cli::command().try_get_matches_from(argv);
             let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-            cli.map(|cli| request(cli.command)).map_err(|error| not_run(error, exit::USAGE))
+            cli.map(|cli| request(cli.command, cli.store)).map_err(|error| not_run(error, exit::USAGE))
         }
     }
 }
@@ -130,11 +131,11 @@ fn not_run(error: clap::Error, usage: u8) -> NotRun {
     NotRun { error, code }
 }
 
-fn request(command: Command) -> Request {
+fn request(command: Command, store: StoreArgs) -> Request {
     match command {
         Command::Mount(args) => Request::Mount(args.into()),
         Command::Umount(args) => Request::Umount(args.into()),
-        other => Request::Command(other),
+        other => Request::Command(other, store),
     }
 }
 
@@ -292,7 +293,7 @@ mod tests {
     #[test]
     fn what_try_runs_keeps_its_own_flags() {
         for line in ["plyfs try -- sh -c x -o", "plyfs try sh -c x -o"] {
-            let Ok(Request::Command(Command::Try(args))) = read(&argv(line)) else { panic!("{line}") };
+            let Ok(Request::Command(Command::Try(args), _)) = read(&argv(line)) else { panic!("{line}") };
             assert_eq!(args.command, ["sh", "-c", "x", "-o"]);
         }
     }

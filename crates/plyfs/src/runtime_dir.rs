@@ -39,6 +39,9 @@ pub(crate) struct Record {
     source: String,
     /// Escaped.
     options: String,
+    /// The kernel reads and writes branch files by itself, where their filesystem lets it; `None` in a record of before
+    /// this was written down.
+    pub(crate) passthrough: Option<bool>,
     /// Top first.
     branches: Vec<BranchRecord>,
 }
@@ -52,7 +55,12 @@ struct BranchRecord {
 
 impl Record {
     /// A record of this process serving `mount_point`.
-    pub(crate) fn new(mount: &MountInfo, spec: &MountSpec, branches: &[BranchInfo]) -> Record {
+    pub(crate) fn new(
+        mount: &MountInfo,
+        spec: &MountSpec,
+        branches: &[BranchInfo],
+        passthrough: bool,
+    ) -> Record {
         let pid = std::process::id();
         let branch = |b: &BranchInfo| BranchRecord {
             path: escape(b.path.as_os_str().as_bytes()),
@@ -68,6 +76,7 @@ impl Record {
             device: device(mount),
             source: escape(mount.source.as_bytes()),
             options: escape(absolute(spec, branches).options().as_bytes()),
+            passthrough: Some(passthrough),
             branches: branches.iter().map(branch).collect(),
         }
     }
@@ -414,7 +423,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mount = info(Path::new(OsStr::from_bytes(b"/m \xff")));
         let spec = spec::parse(&[OsStr::new("br:a=rw,xino=x,noatime")], Unknown::Refuse).unwrap().spec;
-        let record = Record::new(&mount, &spec, &[branch("/a", "rw", 64)]);
+        let record = Record::new(&mount, &spec, &[branch("/a", "rw", 64)], true);
         let registered = Registered::write(home.path(), &record, None).unwrap();
         let found = in_home(home.path());
         assert_eq!(found.len(), 1);

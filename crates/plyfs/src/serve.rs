@@ -33,14 +33,20 @@ pub(crate) fn serve(spec: &MountSpec, target: &Path, ready: Ready) -> Outcome {
     prepare_process();
     let union = Arc::new(open(spec, target)?);
     let branches = union.branches();
-    let server = Server::mount(union, target, spec);
+    let server = Server::mount(Arc::clone(&union), target, spec);
     let server = server.with_context(|| format!("mounting on {}", target.display()))?;
+    // What was agreed with the kernel is known by now.
+    let passthrough = union.has_passthrough() && process::may_pass_through();
+    drop(union);
     let unmounter = server.unmounter();
     let registered = Arc::new(OnceLock::new());
     watch(&server, &registered);
     let begin = {
         let (spec, target, registered) = (spec.clone(), target.to_path_buf(), Arc::clone(&registered));
-        move || announce(&spec, &target, &branches, &registered, ready)
+        move || {
+            let record = register(&spec, &target, &branches, passthrough);
+            announce(record, &target, &registered, ready)
+        }
     };
     let begun = std::thread::Builder::new().name("plyfs-start".to_owned()).spawn(move || {
         begin().inspect_err(|_| {
@@ -63,15 +69,13 @@ pub(crate) fn serve(spec: &MountSpec, target: &Path, ready: Ready) -> Outcome {
     Ok(exit::DONE)
 }
 
-/// Writes the mount down and lets whoever waits for it go.
+/// The mount is written down: lets whoever waits for it go.
 fn announce(
-    spec: &MountSpec,
+    record: Option<Registered>,
     target: &Path,
-    branches: &[BranchInfo],
     registered: &OnceLock<Option<Registered>>,
     ready: Ready,
 ) -> anyhow::Result<()> {
-    let record = register(spec, target, branches);
     if ready.is_background() {
         log::settle(record.as_ref().and_then(|record| record.log_file().ok()));
     }
@@ -120,13 +124,18 @@ fn lies_in(target: &Path, branches: &[BranchInfo]) -> Option<PathBuf> {
 }
 
 /// Writes the mount down. It works without (only `status` and its like then know less), so failures are warnings.
-fn register(spec: &MountSpec, target: &Path, branches: &[BranchInfo]) -> Option<Registered> {
+fn register(
+    spec: &MountSpec,
+    target: &Path,
+    branches: &[BranchInfo],
+    passthrough: bool,
+) -> Option<Registered> {
     let write = || -> anyhow::Result<Registered> {
         let list = mounts::list()?;
         runtime_dir::sweep(&list);
         let info = list.iter().rev().find(|mount| mount.mount_point == target);
         let info = info.context("the new mount is not in /proc/self/mountinfo")?;
-        let record = Record::new(info, spec, branches);
+        let record = Record::new(info, spec, branches, passthrough);
         Registered::write(&runtime_dir::home()?, &record, spec.xino.as_deref())
     };
     match write() {
@@ -144,7 +153,8 @@ fn watch(server: &Server, registered: &Arc<OnceLock<Option<Registered>>>) {
     let (unmounter, registered) = (server.unmounter(), Arc::clone(registered));
     let ending = AtomicBool::new(false);
     server.on_interrupt(move || {
-        if interrupt::count() == 0 || ending.load(SeqCst) {
+        // Two threads may ask at once.
+        if interrupt::count() == 0 || ending.swap(true, SeqCst) {
             return;
         }
         let (unmounter, registered) = (unmounter.clone(), Arc::clone(&registered));
@@ -154,12 +164,12 @@ fn watch(server: &Server, registered: &Arc<OnceLock<Option<Registered>>>) {
             leave(record.map(Registered::dir));
         });
         match begun {
-            Ok(_) => {
-                ending.store(true, SeqCst);
-                interrupt::heard();
+            Ok(_) => interrupt::heard(),
+            Err(error) => {
+                // Whoever asks next tries again: in a second at the latest.
+                ending.store(false, SeqCst);
+                tracing::error!("no thread to unmount with: {error}");
             }
-            // The next interruption comes in a second.
-            Err(error) => tracing::error!("no thread to unmount with: {error}"),
         }
     });
 }

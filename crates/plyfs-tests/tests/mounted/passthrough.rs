@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, ch
 use std::path::Path;
 
 use plyfs_tests::cmd::{run, sh, sh_in};
+use plyfs_tests::mount::plyfs;
 use plyfs_tests::mount::{Mount, options, wait_until};
 use plyfs_tests::scratch::Scratch;
 use rustix::fs::{Advice, fadvise};
@@ -30,6 +31,17 @@ fn drop_pages(path: &Path) {
     fadvise(&file, 0, None, Advice::DontNeed).unwrap();
     let there = resident(path);
     assert!(there < file.metadata().unwrap().len() / 10, "{there} bytes stay");
+}
+
+#[test]
+fn status_says_whether_it_is_in_force() {
+    let scratch = Scratch::new();
+    scratch.dir("up");
+    for (option, said) in [("passthrough", "on"), ("nopassthrough", "off")] {
+        let mount = mount(&scratch, option, &["up"]);
+        let text = run(plyfs().arg("status").arg(mount.dir())).ok().out;
+        assert!(text.ends_with(&format!("\n  passthrough {said}\n")), "{text}");
+    }
 }
 
 #[test]

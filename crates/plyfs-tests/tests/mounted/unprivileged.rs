@@ -54,6 +54,7 @@ $U bash -ec work
 set +e; ls mnt > /dev/null 2>&1 && echo "root may enter"; set -e
 $U ls run > /dev/null 2>&1 || true
 ls -d $N/run/plyfs/si_* > /dev/null
+$U plyfs status mnt | grep -x "  passthrough off" > /dev/null
 $U fusermount3 -u mnt
 $U plyfs mount -o lowerdir=low,upperdir=up,workdir=work mnt
 $U cat mnt/moved/file

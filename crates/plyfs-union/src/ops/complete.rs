@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use plyfs_sys::{Access, Errno, Kind, NewTime, Obj, SetXattr, Stat};
 
+use crate::attr::{CAPABILITY, SET_IDS};
 use crate::branch::Branch;
 use crate::error::Result;
 use crate::handles::Backing;
@@ -29,8 +30,6 @@ pub(crate) enum Need {
     /// All: something will be written.
     All,
 }
-
-const CAPABILITY: &str = "security.capability";
 
 impl Union {
     /// Fills a new copy with what it needs; the answer says where the data is, if not in the copy. `link` is the
@@ -252,7 +251,7 @@ impl Union {
         if let Some(value) = capability {
             put_back(copy.set_xattr(CAPABILITY.as_ref(), &value, SetXattr::Any)).map_err(blame)?;
         }
-        if stat.perm & 0o6000 != 0 {
+        if stat.perm & SET_IDS != 0 {
             copy.chmod(stat.perm).map_err(blame)?;
         }
         copy.set_times(NewTime::At(stat.atime), NewTime::At(stat.mtime)).map_err(blame)?;

@@ -4,15 +4,22 @@ use std::ffi::OsString;
 
 use crate::attr::{Attr, Fh, Ino};
 use crate::error::{Refusal, Result};
+use crate::nodes::Node;
 use crate::union::Union;
 
 impl Union {
     /// Attributes of a node. An open handle adds nothing here: a node knows where its file is, also unlinked.
     pub fn getattr(&self, ino: Ino, _fh: Option<Fh>) -> Result<Attr> {
         let node = self.node(ino)?;
-        let (spot, stat) = self.spot(&node)?;
-        let attr = self.attr(&node, &spot, &stat)?;
-        Ok(Attr { lasts: attr.lasts && !self.is_left(ino), ..attr })
+        self.attr_told(ino, &node)
+    }
+
+    /// Attributes of `node`, in the answer to a request that named `ino`. What the kernel keeps of a node that was left
+    /// behind may become untrue without a word.
+    pub(crate) fn attr_told(&self, ino: Ino, node: &Node) -> Result<Attr> {
+        let (spot, stat) = self.spot(node)?;
+        let attr = self.attr(node, &spot, &stat)?;
+        Ok(Attr { lasts: attr.lasts && self.successor_of(ino).is_none(), ..attr })
     }
 
     /// The text of a symlink.

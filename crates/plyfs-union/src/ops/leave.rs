@@ -83,11 +83,6 @@ impl Union {
         let node = self.nodes.get(ino).ok()?;
         node.successor().map(|next| next.ino)
     }
-
-    /// Was the node left behind? What the kernel keeps of it may become untrue without a word.
-    pub(crate) fn is_left(&self, ino: Ino) -> bool {
-        self.nodes.get(ino).is_ok_and(|node| node.successor().is_some())
-    }
 }
 
 /// The listings of all parents; `None` if one is being changed, or was dropped just now.

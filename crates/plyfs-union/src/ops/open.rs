@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 
 use plyfs_sys::{Access, Errno, Kind, Obj, Stat};
 
-use crate::attr::{Fh, Ino, OpenHow, Opened};
+use crate::attr::{Fh, Ino, OpenHow, Opened, SET_IDS};
 use crate::error::{Error, Refusal, Result};
 use crate::handles::{Backing, FileHandle};
 use crate::ids::RealId;
@@ -17,12 +17,9 @@ use crate::nodes::{HomeBy, Node, OtherState, Spot};
 use crate::ops::complete::Need;
 use crate::ops::setattr::kill_set_ids;
 use crate::passthrough::{Door, Mode, Pages, Pass};
-use crate::policy;
 use crate::resolve::BranchIdx;
 use crate::union::{TRIES, Union};
 
-/// S_ISUID and S_ISGID.
-const SET_IDS: u32 = 0o6000;
 /// Smaller files from below are served: a page cache of their own costs little, a request to read them no more than
 /// to give them to the kernel. Bytes.
 const BIG: u64 = 64 << 10;
@@ -62,9 +59,8 @@ impl Union {
         &self,
         node: &Arc<Node>,
         how: OpenHow,
-        made: Option<(Backing, Stat)>,
+        mut made: Option<(Backing, Stat)>,
     ) -> Result<Opened> {
-        let mut made = made;
         for _ in 0..TRIES {
             if let Some(opened) = self.try_enter(node, how, &mut made)? {
                 return Ok(opened);
@@ -228,9 +224,7 @@ impl Union {
             (HomeBy::Name | HomeBy::Plink(_), Some(link)) => link.parent,
             (_, None) | (HomeBy::Held(_), _) => self.root.clone(),
         };
-        let places = parent.as_dir()?.at.read().clone();
-        policy::for_copy(&self.usable(&[&parent]), &places, home.branch)?;
-        Ok(())
+        self.branch_for_copy(&parent, home.branch).map(drop)
     }
 
     /// Opens the file that has the data now, and gives its attributes. Copies nothing, as the door may be held: who
@@ -291,7 +285,7 @@ impl Union {
 
     /// A descriptor that keeps a file reachable when its last name goes: an open one if there is one.
     pub(crate) fn hold(&self, node: &Arc<Node>) -> Result<Arc<File>> {
-        if let Some(file) = node.as_other()?.state.read().opened.upgrade() {
+        if let Some(file) = node.opened()? {
             return Ok(file);
         }
         let (spot, _) = self.spot(node)?;
@@ -300,7 +294,7 @@ impl Union {
 
     /// The same of a file that was just looked at.
     pub(crate) fn hold_at(&self, node: &Arc<Node>, spot: &Spot) -> Result<Arc<File>> {
-        if let Some(file) = node.as_other()?.state.read().opened.upgrade() {
+        if let Some(file) = node.opened()? {
             return Ok(file);
         }
         spot.hold().map(Arc::new).map_err(|e| self.stack.branch(spot.branch).blame(e))

@@ -12,7 +12,6 @@ use crate::index::{Index, take};
 use crate::nodes::{HomeBy, Node};
 use crate::passthrough;
 use crate::plan::{self, Side, Step};
-use crate::policy;
 use crate::resolve::{BranchIdx, Resolved, Seen, on};
 use crate::union::{TRIES, Union, index, index_mut};
 
@@ -72,8 +71,7 @@ impl Union {
             let mut state = self.listed_mut(parent)?;
             let listing = index_mut(&mut state)?;
             let resolved = listing.resolved(name.as_os_str()).ok_or(Refusal::Absent)?;
-            let places = parent.as_dir()?.at.read().clone();
-            let same = policy::for_copy(&self.usable(&[parent]), &places, resolved.branch)? == branch;
+            let same = self.branch_for_copy(parent, resolved.branch)? == branch;
             if !same || !node.has_link(parent, name) {
                 continue;
             }
@@ -134,8 +132,7 @@ impl Union {
     fn branch_to_remove(&self, parent: &Arc<Node>, name: &Leaf) -> Result<BranchIdx> {
         let state = self.listed(parent)?;
         let resolved = index(&state)?.resolved(name.as_os_str()).ok_or(Refusal::Absent)?;
-        let places = parent.as_dir()?.at.read().clone();
-        Ok(policy::for_copy(&self.usable(&[parent]), &places, resolved.branch)?)
+        self.branch_for_copy(parent, resolved.branch)
     }
 
     fn act_removal(

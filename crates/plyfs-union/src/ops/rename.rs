@@ -142,9 +142,7 @@ impl<'a> Job<'a> {
     fn branch(&self) -> Result<BranchIdx> {
         let look = |name: &Name| -> Result<_> {
             let state = self.union.listed(&name.parent)?;
-            let listing = index(&state)?;
-            let seen: crate::resolve::Sightings =
-                listing.seen(name.leaf.as_os_str()).iter().copied().collect();
+            let seen = index(&state)?.sightings(name.leaf.as_os_str());
             let places = name.parent.as_dir()?.at.read().clone();
             Ok((places, seen))
         };
@@ -292,10 +290,8 @@ impl<'a> Job<'a> {
         };
         let (from_dir, from_merged) = end(Some(&self.source))?;
         let (to_dir, to_merged) = end(self.to.node.as_ref())?;
-        let copy =
-            |seen: &[crate::resolve::Seen]| -> crate::resolve::Sightings { seen.iter().copied().collect() };
-        let from_seen = copy(index(parents.side(Side::From))?.seen(self.from.leaf.as_os_str()));
-        let to_seen = copy(index(parents.side(Side::To))?.seen(self.to.leaf.as_os_str()));
+        let from_seen = index(parents.side(Side::From))?.sightings(self.from.leaf.as_os_str());
+        let to_seen = index(parents.side(Side::To))?.sightings(self.to.leaf.as_os_str());
         let from_end = End { seen: &from_seen, dir: from_dir, merged: from_merged };
         let to_end = End { seen: &to_seen, dir: to_dir, merged: to_merged };
         if self.exchange {

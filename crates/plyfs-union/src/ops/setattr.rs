@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use plyfs_sys::{Kind, NewTime, Obj, Stat};
 
-use crate::attr::{Attr, Fh, Ino, SetAttr, SetTime};
+use crate::attr::{Attr, CAPABILITY, Fh, Ino, SET_GID, SET_IDS, SET_UID, SetAttr, SetTime};
 use crate::error::{Error, Refusal, Result};
 use crate::nodes::Node;
 use crate::ops::complete::Need;
-use crate::policy;
 use crate::union::{TRIES, Union};
 
-const SET_UID: u32 = 0o4000;
-const SET_GID: u32 = 0o2000;
 const GROUP_EXEC: u32 = 0o010;
 
 impl Union {
@@ -36,14 +33,12 @@ impl Union {
         if change.atime.is_some() || change.mtime.is_some() {
             spot.obj().set_times(new(change.atime), new(change.mtime)).map_err(|e| branch.blame(e))?;
         }
-        if change.perm.is_some_and(|perm| perm & (SET_UID | SET_GID) != 0)
+        if change.perm.is_some_and(|perm| perm & SET_IDS != 0)
             && let Ok(other) = node.as_other()
         {
             other.door.lock().shut_writers_out();
         }
-        let (spot, stat) = self.spot(&node)?;
-        let attr = self.attr(&node, &spot, &stat)?;
-        Ok(Attr { lasts: attr.lasts && !self.is_left(ino), ..attr })
+        self.attr_told(ino, &node)
     }
 
     /// The node of `ino`, brought to a writable branch, a file with the data it needs; the one that took over if that
@@ -73,8 +68,7 @@ impl Union {
             return Ok(());
         }
         let link = node.link().ok_or(Refusal::ReadOnly)?;
-        let places = link.parent.as_dir()?.at.read().clone();
-        let branch = policy::for_copy(&self.usable(&[&link.parent]), &places, top)?;
+        let branch = self.branch_for_copy(&link.parent, top)?;
         self.ensure_dir(node, branch).map(drop)
     }
 
@@ -125,9 +119,8 @@ pub(crate) fn kill_set_ids(obj: Obj<'_>, stat: &Stat) -> plyfs_sys::Result<()> {
     if perm != stat.perm {
         obj.chmod(perm)?;
     }
-    let capability = std::ffi::OsStr::new("security.capability");
-    match obj.xattr(capability)? {
-        Some(_) => obj.remove_xattr(capability),
+    match obj.xattr(CAPABILITY.as_ref())? {
+        Some(_) => obj.remove_xattr(CAPABILITY.as_ref()),
         None => Ok(()),
     }
 }

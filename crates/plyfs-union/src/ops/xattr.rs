@@ -5,14 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 
 use plyfs_sys::{Errno, SetXattr};
 
-use crate::attr::{Ino, XattrFlags};
+use crate::attr::{CAPABILITY, Ino, XattrFlags};
 use crate::error::{Refusal, Result};
 use crate::marks;
 use crate::ops::complete::Need;
 use crate::union::Union;
-
-/// File capabilities (capabilities(7)).
-const CAPABILITY: &str = "security.capability";
 
 impl Union {
     /// The value of one xattr; ENODATA if it is absent.

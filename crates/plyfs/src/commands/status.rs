@@ -36,6 +36,8 @@ struct One {
     /// Seconds since the epoch.
     started: Option<u64>,
     options: Option<String>,
+    /// The kernel reads and writes branch files by itself.
+    passthrough: Option<bool>,
     /// Top first.
     branches: Vec<Branch>,
 }
@@ -77,6 +79,7 @@ impl One {
             options: found
                 .and_then(|_| mounted.spec().ok())
                 .map(|spec| spec.options().to_string_lossy().into_owned()),
+            passthrough: record.and_then(|record| record.passthrough),
             branches: branches.iter().map(Branch::of).collect(),
         }
     }
@@ -121,8 +124,11 @@ impl One {
         for (at, branch) in self.branches.iter().enumerate() {
             page.line(format_args!("  br{at} {:<6} {:<6} {}", branch.id, branch.perm, branch.path))?;
         }
-        match &self.options {
-            Some(options) => page.line(format_args!("  options {options}")),
+        if let Some(options) = &self.options {
+            page.line(format_args!("  options {options}"))?;
+        }
+        match self.passthrough {
+            Some(on) => page.line(format_args!("  passthrough {}", if on { "on" } else { "off" })),
             None => Ok(()),
         }
     }
@@ -145,13 +151,17 @@ mod tests {
             alive: Some(true),
             started: Some(1),
             options: Some("br:/a=rw".into()),
+            passthrough: None,
             branches: vec![Branch { path: "/a".into(), perm: "rw".into(), id: 64 }],
         };
-        let status = Status { mounts: vec![one], alone: false };
+        let mut status = Status { mounts: vec![one], alone: false };
         let text = output::plain(&status);
         assert_eq!(text, "/m (none) rw, server 7, si_ab\n  br0 64     rw     /a\n  options br:/a=rw\n");
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["mounts"][0]["branches"][0]["id"], 64);
+        status.mounts[0].passthrough = Some(true);
+        assert_eq!(output::plain(&status), text + "  passthrough on\n");
+        assert_eq!(serde_json::to_value(&status).unwrap()["mounts"][0]["passthrough"], true);
         assert_eq!(output::plain(&Status { mounts: vec![], alone: false }), "no unions are mounted\n");
     }
 }

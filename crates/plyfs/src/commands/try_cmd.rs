@@ -29,6 +29,10 @@ mod stage;
 use area::Area;
 use stage::Stage;
 
+/// What [`wait`] takes: a child's end, and what is to be handed on.
+const WAITED_FOR: [i32; 5] =
+    [signals::SIGCHLD, signals::SIGTERM, signals::SIGHUP, signals::SIGINT, signals::SIGQUIT];
+
 /// The answer.
 #[derive(Debug, Serialize)]
 struct Tried {
@@ -86,14 +90,7 @@ fn run_in(args: &TryArgs, area: &mut Area, cwd: &Path, binds: &[PathBuf]) -> Res
     let (open_files, umask) = (process::open_files_limit().0, process::set_umask(0o022));
     view::unshare_mounts().context("making a namespace for the command")?;
     // Before the first thread, so that every thread leaves them to `wait`.
-    let signals = Signals::block(&[
-        signals::SIGCHLD,
-        signals::SIGTERM,
-        signals::SIGHUP,
-        signals::SIGINT,
-        signals::SIGQUIT,
-    ])
-    .map_err(anyhow::Error::new)?;
+    let signals = Signals::block(&WAITED_FOR).map_err(anyhow::Error::new)?;
     serve::prepare_process();
     let terminal = Foreground::ours();
     let mut stage = Stage::build(area, binds)?;

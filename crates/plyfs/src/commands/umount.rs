@@ -23,6 +23,11 @@ pub(crate) fn run(plan: &UmountPlan) -> Outcome {
     unmount(plan).map(|()| exit::DONE).map_err(|failure| failure.with_code(code))
 }
 
+/// Unmounts `target` and waits for its server, for other commands.
+pub(crate) fn quietly(target: &Path) -> Result<(), Failure> {
+    unmount(&UmountPlan { target: target.to_owned(), ..UmountPlan::default() })
+}
+
 fn unmount(plan: &UmountPlan) -> Result<(), Failure> {
     if let Some(file) = &plan.namespace {
         process::enter_mount_namespace(file).map_err(anyhow::Error::new)?;

@@ -2,7 +2,7 @@
 
 mod json;
 pub(super) mod machine;
-mod markdown;
+pub(super) mod markdown;
 mod svg;
 
 use std::fs;

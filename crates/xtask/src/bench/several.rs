@@ -10,13 +10,21 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::report::markdown;
 use super::stats::Summary;
+use super::works::Unit;
 
 /// Layers, threads (0 for whole works), then rows in the order of the first run.
 type Place = (u64, u64);
 
-/// One row's samples by candidate; of the reference the time, of others the ratio.
-type Cells = BTreeMap<String, Vec<f64>>;
+/// One row of a table.
+struct Row {
+    name: String,
+    /// Of the reference's times.
+    unit: Unit,
+    /// Samples by candidate: of the reference the time, of others the ratio.
+    cells: BTreeMap<String, Vec<f64>>,
+}
 
 /// Prints the table of all runs.
 pub(super) fn print(paths: &[PathBuf]) -> Result<()> {
@@ -25,7 +33,7 @@ pub(super) fn print(paths: &[PathBuf]) -> Result<()> {
     let reference = text(first, "reference")?;
     let candidates: Vec<&str> =
         first["candidates"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let mut tables: BTreeMap<Place, Vec<(String, Cells)>> = BTreeMap::new();
+    let mut tables: BTreeMap<Place, Vec<Row>> = BTreeMap::new();
     for run in &runs {
         for cell in run["cells"].as_array().into_iter().flatten() {
             add(&mut tables, cell, reference)?;
@@ -56,7 +64,7 @@ fn clients(threads: u64) -> String {
     }
 }
 
-fn add(tables: &mut BTreeMap<Place, Vec<(String, Cells)>>, cell: &Value, reference: &str) -> Result<()> {
+fn add(tables: &mut BTreeMap<Place, Vec<Row>>, cell: &Value, reference: &str) -> Result<()> {
     let candidate = text(cell, "candidate")?;
     let which = if candidate == reference { "median" } else { "ratio" };
     let Some(number) = cell[which].as_f64() else { return Ok(()) };
@@ -64,36 +72,29 @@ fn add(tables: &mut BTreeMap<Place, Vec<(String, Cells)>>, cell: &Value, referen
     let threads = if micro { cell["threads"].as_u64().unwrap_or(1) } else { 0 };
     let place = (cell["layers"].as_u64().unwrap_or(0), threads);
     let rows = tables.entry(place).or_default();
-    let row = text(cell, "row")?;
-    let at = rows.iter().position(|(name, _)| name == row).unwrap_or_else(|| {
-        rows.push((row.to_owned(), Cells::new()));
+    let name = text(cell, "row")?;
+    let unit = text(cell, "unit")?;
+    let unit = Unit::of(unit).with_context(|| format!("'{name}' is in '{unit}', which is not known"))?;
+    let at = rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
+        rows.push(Row { name: name.to_owned(), unit, cells: BTreeMap::new() });
         rows.len() - 1
     });
-    let scale = if which == "median" && text(cell, "unit")? == "s" { 1e3 } else { 1.0 };
-    rows[at].1.entry(candidate.to_owned()).or_default().push(number * scale);
+    rows[at].cells.entry(candidate.to_owned()).or_default().push(number);
     Ok(())
 }
 
-fn table(
-    out: &mut String,
-    title: &str,
-    rows: &[(String, Cells)],
-    candidates: &[&str],
-    reference: &str,
-) -> Result<()> {
+fn table(out: &mut String, title: &str, rows: &[Row], candidates: &[&str], reference: &str) -> Result<()> {
     let others: Vec<&&str> = candidates.iter().filter(|name| **name != reference).collect();
     write!(out, "\n### {title}\n\n| | {reference} |")?;
     for name in &others {
         write!(out, " {} |", name.split('@').next().unwrap_or(name))?;
     }
     writeln!(out, "\n|---|{}", "--:|".repeat(others.len() + 1))?;
-    for (row, cells) in rows {
-        let unit = if title.contains("client") { "us" } else { "ms" };
-        let unit = if row.starts_with("missing") || row.starts_with("random") { "us" } else { unit };
+    for Row { name, unit, cells } in rows {
         let time = cells.get(reference).and_then(|times| Summary::of(times));
-        write!(out, "| {row} |")?;
+        write!(out, "| {name} |")?;
         match time {
-            Some(time) => write!(out, " {} {unit} |", short(time.median))?,
+            Some(time) => write!(out, " {} |", markdown::middle(&time, *unit))?,
             None => write!(out, " - |")?,
         }
         for name in &others {
@@ -107,15 +108,6 @@ fn table(
         out.push('\n');
     }
     Ok(())
-}
-
-/// Three digits are all that means anything.
-fn short(number: f64) -> String {
-    match number {
-        n if n >= 100.0 => format!("{n:.0}"),
-        n if n >= 10.0 => format!("{n:.1}"),
-        n => format!("{n:.2}"),
-    }
 }
 
 #[cfg(test)]
@@ -137,5 +129,20 @@ mod tests {
         let rows = &tables[&(1, 0)];
         table(&mut out, "1 layers", rows, &["overlay", "plyfs"], "overlay").unwrap();
         assert!(out.ends_with("| walk | 20.0 ms | **2.00** (1.00-3.00) |\n"), "{out}");
+    }
+
+    #[test]
+    fn times_are_in_their_own_unit() {
+        let cell = |row: &str, unit: &str| {
+            serde_json::json!({"work": "walk", "row": row, "candidate": "overlay", "layers": 1, "threads": 1,
+                "unit": unit, "median": 1.5})
+        };
+        let mut tables = BTreeMap::new();
+        add(&mut tables, &cell("random", "s"), "overlay").unwrap();
+        add(&mut tables, &cell("walk", "us"), "overlay").unwrap();
+        assert!(add(&mut tables, &cell("walk", "h"), "overlay").is_err());
+        let mut out = String::new();
+        table(&mut out, "1 layers", &tables[&(1, 0)], &["overlay"], "overlay").unwrap();
+        assert!(out.ends_with("| random | 1.50 s |\n| walk | 1.50 us |\n"), "{out}");
     }
 }

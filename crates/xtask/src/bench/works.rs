@@ -26,6 +26,21 @@ pub(crate) enum Unit {
     Micros,
 }
 
+impl Unit {
+    /// As `bench.json` has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Unit::Seconds => "s",
+            Unit::Micros => "us",
+        }
+    }
+
+    /// The unit of that name.
+    pub(crate) fn of(name: &str) -> Option<Unit> {
+        [Unit::Seconds, Unit::Micros].into_iter().find(|unit| unit.name() == name)
+    }
+}
+
 /// A work: some rows of the tables that share a mount.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Work {

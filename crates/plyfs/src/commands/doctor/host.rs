@@ -114,7 +114,7 @@ fn passthrough(version: (u32, u32)) -> Check {
             "Linux 6.9 or later",
         );
     }
-    if process::may_administer() && process::in_initial_user_namespace() {
+    if process::may_pass_through() {
         return Check::new("passthrough", State::Ok, "kernel and privileges allow it", enables, "");
     }
     Check::new("passthrough", State::Lacking, "the kernel has it for root only", enables, "mount as root")

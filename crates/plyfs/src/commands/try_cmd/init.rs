@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::process::Command;
 
 use anyhow::anyhow;
-use plyfs_sys::process::signals::{self, Signals};
+use plyfs_sys::process::signals::Signals;
 
 use crate::cli::TryInitArgs;
 use crate::exit::{self, Failure, Outcome};
@@ -13,14 +13,7 @@ use crate::exit::{self, Failure, Outcome};
 /// Runs the command to its end; its exit code is ours.
 pub(crate) fn run(args: &TryInitArgs) -> Outcome {
     // An init gets only the signals that it asks for, and by asking none is lost before there is a child.
-    let signals = Signals::block(&[
-        signals::SIGCHLD,
-        signals::SIGTERM,
-        signals::SIGHUP,
-        signals::SIGINT,
-        signals::SIGQUIT,
-    ])
-    .map_err(anyhow::Error::new)?;
+    let signals = Signals::block(&super::WAITED_FOR).map_err(anyhow::Error::new)?;
     let [program, words @ ..] = &args.command[..] else { return Err(Failure::usage("no command")) };
     let mut command = Command::new(program);
     signals.unblock_in(command.args(words));

@@ -9,7 +9,6 @@ use super::super::requests::Counts;
 use super::super::results::{Results, Trouble};
 use super::super::sizes::Sizes;
 use super::super::stats::Summary;
-use super::super::works::Unit;
 use super::machine::Machine;
 
 /// The version of the form.
@@ -117,7 +116,7 @@ fn cells(results: &Results) -> Vec<CellOut<'_>> {
             candidate: &results.candidates[key.candidate],
             layers: key.layers,
             threads: key.threads,
-            unit: if row.unit == Unit::Seconds { "s" } else { "us" },
+            unit: row.unit.name(),
             samples: &cell.samples,
             median: summary.map(|summary| summary.median),
             min: summary.map(|summary| summary.min),

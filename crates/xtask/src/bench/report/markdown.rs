@@ -203,13 +203,24 @@ fn plural(count: usize, what: &str) -> String {
 
 /// `12.3 ms (11.9-14.0)`, or `1.25 us (1.20-1.31)`.
 fn range(summary: &Summary, unit: Unit) -> String {
-    let (scale, name) = match unit {
+    let (scale, _) = shown_in(summary, unit);
+    let number = |value: f64| digits(value * scale);
+    format!("{} ({}-{})", middle(summary, unit), number(summary.min), number(summary.max))
+}
+
+/// `12.3 ms`
+pub(in super::super) fn middle(summary: &Summary, unit: Unit) -> String {
+    let (scale, name) = shown_in(summary, unit);
+    format!("{} {name}", digits(summary.median * scale))
+}
+
+/// How many of the shown unit one of `unit` is, and the shown unit's name.
+fn shown_in(summary: &Summary, unit: Unit) -> (f64, &'static str) {
+    match unit {
         Unit::Micros => (1.0, "us"),
         Unit::Seconds if summary.median < 1.0 => (1e3, "ms"),
         Unit::Seconds => (1.0, "s"),
-    };
-    let number = |value: f64| digits(value * scale);
-    format!("{} {name} ({}-{})", number(summary.median), number(summary.min), number(summary.max))
+    }
 }
 
 /// Three digits that count.

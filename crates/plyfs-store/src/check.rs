@@ -1,0 +1,190 @@
+//! Check: everything in a store's metadata that does not fit together. Reads only; what a crash can leave is mended
+//! whenever the store is opened for writing, so that anything found here has another cause.
+//!
+//! Not here: whether contents are what their digests say (`plyfs-image`: needs archives), whether image indexes are right
+//! (`plyfs_union::image`).
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use crate::driver::LayerId;
+use crate::error::Result;
+use crate::files;
+use crate::id::ChainId;
+use crate::layers::Layer;
+use crate::layout::REMOVING;
+use crate::store::Store;
+
+/// One thing that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub path: PathBuf,
+    /// What is wrong, and what helps.
+    pub what: String,
+}
+
+struct Finder<'a> {
+    store: &'a Store,
+    found: Vec<Problem>,
+}
+
+impl Store {
+    /// Everything that does not fit together, in no order. Work of living processes is no problem.
+    pub fn check(&self) -> Result<Vec<Problem>> {
+        let mut finder = Finder { store: self, found: Vec::new() };
+        let layers: HashMap<ChainId, Layer> =
+            self.layers()?.into_iter().map(|layer| (layer.chain, layer)).collect();
+        finder.driver()?;
+        finder.layers(&layers)?;
+        finder.orphans(&layers)?;
+        finder.images(&layers)?;
+        finder.containers(&layers)?;
+        finder.leftovers()?;
+        Ok(finder.found)
+    }
+}
+
+impl Finder<'_> {
+    fn say(&mut self, path: PathBuf, what: impl Into<String>) {
+        self.found.push(Problem { path, what: what.into() });
+    }
+
+    /// The triples of directories.
+    fn driver(&mut self) -> Result<()> {
+        let (driver, layout) = (self.store.driver(), self.store.layout());
+        let ids: HashSet<LayerId> = driver.layers()?.into_iter().collect();
+        for id in &ids {
+            for dir in [layout.diff(id), layout.mount(id)] {
+                if !dir.is_dir() {
+                    self.say(dir, "is missing, although the layer exists");
+                }
+            }
+            let parents = match driver.parents(id) {
+                Ok(parents) => parents,
+                Err(error) => {
+                    self.say(layout.parents_of(id), error.to_string());
+                    continue;
+                }
+            };
+            for (at, parent) in parents.iter().enumerate() {
+                if !ids.contains(parent) {
+                    self.say(layout.parents_of(id), format!("names {parent}, which does not exist"));
+                } else if at == 0 && driver.parents(parent).is_ok_and(|theirs| theirs != parents[1..]) {
+                    self.say(layout.parents_of(id), format!("differs from the ancestors of {parent}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The records by chain ID.
+    fn layers(&mut self, layers: &HashMap<ChainId, Layer>) -> Result<()> {
+        let (driver, layout) = (self.store.driver(), self.store.layout());
+        for layer in layers.values() {
+            let record = layout.chain(&layer.chain);
+            if ChainId::over(layer.parent, layer.diff) != layer.chain {
+                self.say(record.clone(), "is not named by the chain ID of its diff and parent");
+            }
+            if !driver.exists(&layer.id) {
+                self.say(record, format!("names layer {}, which does not exist", layer.id));
+                continue;
+            }
+            let below = layer.parent.map(|parent| layers.get(&parent).map(|layer| &layer.id));
+            let nearest = driver.parents(&layer.id)?.into_iter().next();
+            match below {
+                Some(None) => self.say(record, "has a parent that is not registered"),
+                Some(Some(parent)) if nearest.as_ref() != Some(parent) => {
+                    self.say(record, format!("stands on {nearest:?} on disk, on {parent} by its record"));
+                }
+                None if nearest.is_some() => self.say(record, "has no parent by its record, but one on disk"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Layers on disk that nothing refers to: lost space.
+    fn orphans(&mut self, layers: &HashMap<ChainId, Layer>) -> Result<()> {
+        let mut used: HashSet<LayerId> = layers.values().map(|layer| layer.id.clone()).collect();
+        for one in self.store.all_container_layers()? {
+            used.extend([one.id, one.init]);
+        }
+        used.extend(self.store.layers_in_work()?);
+        for id in self.store.driver().layers()? {
+            if !used.contains(&id) {
+                let path = self.store.layout().diff(&id);
+                self.say(path, "is a layer that no image and no container uses (`plyfs prune` removes it)");
+            }
+        }
+        Ok(())
+    }
+
+    fn images(&mut self, layers: &HashMap<ChainId, Layer>) -> Result<()> {
+        let ids: HashSet<_> = self.store.image_ids()?.into_iter().collect();
+        for id in &ids {
+            let path = self.store.layout().config(id);
+            match self.store.image(id) {
+                Ok(image) => {
+                    for chain in
+                        ChainId::each(&image.diffs).iter().filter(|chain| !layers.contains_key(chain))
+                    {
+                        self.say(
+                            path.clone(),
+                            format!("needs layer {chain}, which is not there: pull it again"),
+                        );
+                    }
+                }
+                Err(error) => self.say(path, error.to_string()),
+            }
+        }
+        for tag in self.store.tags()?.all().filter(|tag| !ids.contains(&tag.image)) {
+            let what = format!("{} names image {}, which is not there", tag.reference, tag.image);
+            self.say(self.store.layout().repositories(), what);
+        }
+        Ok(())
+    }
+
+    fn containers(&mut self, layers: &HashMap<ChainId, Layer>) -> Result<()> {
+        for container in self.store.containers()? {
+            let path = self.store.layout().container(&container.id);
+            let own = match self.store.container_layers(&container.id) {
+                Ok(own) => own,
+                Err(error) => {
+                    self.say(path, error.to_string());
+                    continue;
+                }
+            };
+            if let Some(parent) = own.parent.filter(|parent| !layers.contains_key(parent)) {
+                self.say(path.clone(), format!("stands on {parent}, which is not registered"));
+            }
+            for id in [own.id, own.init] {
+                if !self.store.driver().exists(&id) {
+                    self.say(path.clone(), format!("has layer {id}, which does not exist"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What start-up should have taken away.
+    fn leftovers(&mut self) -> Result<()> {
+        let layout = self.store.layout();
+        let in_work = self.store.layers_in_work()?;
+        for dir in [layout.diffs(), layout.mounts(), layout.chains()] {
+            for name in files::names(&dir)?.iter().filter(|name| name.ends_with(REMOVING)) {
+                self.say(dir.join(name), "was to be removed, and is still there");
+            }
+        }
+        for dir in [layout.diffs(), layout.mounts()] {
+            for name in files::names(&dir)? {
+                if LayerId::parse(&name)
+                    .is_ok_and(|id| !self.store.driver().exists(&id) && !in_work.contains(&id))
+                {
+                    self.say(dir.join(name), "has no file in layers/: nothing uses it");
+                }
+            }
+        }
+        Ok(())
+    }
+}

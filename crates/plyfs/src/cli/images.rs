@@ -1,0 +1,7 @@
+//! Commands about images.
+
+use clap::Subcommand;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {}
