@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest as _, Sha256};
 
-pub use crate::digest_value::Digest;
+pub use plyfs_store::id::{DiffId, Digest};
 
 /// Digests and counts bytes.
 #[derive(Debug, Clone, Default)]

@@ -30,7 +30,7 @@ pub(crate) use error::shown;
 pub(crate) use paths::joined;
 pub(crate) use tree::entries;
 
-use crate::digest::{Digest, HashingReader};
+use crate::digest::{DiffId, HashingReader};
 use crate::limits::Limits;
 use crate::tarsplit;
 
@@ -72,7 +72,7 @@ impl<'a> UnpackOptions<'a> {
 #[derive(Debug, Clone)]
 pub struct Unpacked {
     /// The digest of the uncompressed archive, whatever was left out.
-    pub diff_id: Digest,
+    pub diff_id: DiffId,
     /// Bytes of the uncompressed archive.
     pub archive_bytes: u64,
     /// Entries of the archive.
@@ -101,7 +101,7 @@ pub fn unpack(
     let mut hashing = HashingReader::new(tar);
     let reader = BufReader::with_capacity(256 << 10, &mut hashing);
     let tally = unpack_stream(reader, into, options, record)?;
-    Ok(tally.with(hashing.finish()))
+    Ok(tally.with(DiffId(hashing.finish())))
 }
 
 /// Everything but the digest.
@@ -113,7 +113,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn with(self, diff_id: Digest) -> Unpacked {
+    fn with(self, diff_id: DiffId) -> Unpacked {
         let Tally { archive_bytes, entries, size, warnings } = self;
         Unpacked { diff_id, archive_bytes, entries, size, warnings }
     }

@@ -8,7 +8,7 @@ use plyfs_sys::{Dev, Time};
 use tar::{EntryType, Header};
 
 use super::error::{Error, Result, shown};
-use crate::digest::{Digest, HashingWriter};
+use crate::digest::{DiffId, HashingWriter};
 use crate::unpack::pax;
 
 /// One entry, but for its contents.
@@ -48,7 +48,7 @@ impl Item {
 #[derive(Debug, Clone)]
 pub struct Packed {
     /// The digest of the archive: its diff ID.
-    pub diff_id: Digest,
+    pub diff_id: DiffId,
     /// Bytes of the archive.
     pub bytes: u64,
     /// Entries.
@@ -105,7 +105,7 @@ impl<W: Write> Archive<W> {
         self.out.write_all(&[0; 1024]).and_then(|()| self.out.flush()).map_err(Error::Write)?;
         let bytes = self.out.count();
         let (_, diff_id) = self.out.finish();
-        Ok(Packed { diff_id, bytes, entries: self.entries, left_out: self.left_out })
+        Ok(Packed { diff_id: DiffId(diff_id), bytes, entries: self.entries, left_out: self.left_out })
     }
 
     fn header(&mut self, path: &[u8], item: &Item) -> io::Result<()> {

@@ -12,7 +12,7 @@ use flate2::read::MultiGzDecoder;
 use plyfs_sys::{Access, Dir, Leaf, Links, SysError};
 
 use super::{CRC, FILE, Line, SEGMENT};
-use crate::digest::{Digest, HashingWriter};
+use crate::digest::{DiffId, HashingWriter};
 
 /// Bytes of one line at most. Docker writes a segment for whatever lies between two files.
 const LINE_BYTES: u64 = 256 << 20;
@@ -50,7 +50,7 @@ pub enum AssembleError {
 
 /// Writes the archive that was unpacked into `layer`, from its record (gzip). The answer is the digest of what was
 /// written, to be compared with the layer's diff ID.
-pub fn assemble(record: impl Read, layer: &Dir, out: &mut impl Write) -> Result<Digest, AssembleError> {
+pub fn assemble(record: impl Read, layer: &Dir, out: &mut impl Write) -> Result<DiffId, AssembleError> {
     let mut lines = BufReader::with_capacity(64 << 10, MultiGzDecoder::new(record));
     let mut out = HashingWriter::new(out);
     let mut files = Files { layer, parent: None };
@@ -82,7 +82,7 @@ pub fn assemble(record: impl Read, layer: &Dir, out: &mut impl Write) -> Result<
         }
     }
     out.flush()?;
-    Ok(out.finish().1)
+    Ok(DiffId(out.finish().1))
 }
 
 fn file_fields(line: &Line) -> Result<(Vec<u8>, u64), String> {

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use plyfs_sys::{Access, Obj};
 
 use super::{FILE, Line, SEGMENT};
 
@@ -45,7 +47,7 @@ struct Recorded {
 }
 
 impl Writer {
-    /// Into the empty file `out`, open for reading and writing. `scratch` is a directory on a filesystem with room:
+    /// Into the empty file `out`, open for writing. `scratch` is a directory on a filesystem with room:
     /// contents of files that the archive itself replaces go there, into files without a name.
     pub fn new(out: File, scratch: &plyfs_sys::Dir) -> io::Result<Writer> {
         Ok(Writer {
@@ -141,7 +143,9 @@ impl Writer {
             return Ok(file);
         }
         let scratch = self.scratch.tmpfile(0o600).map_err(system)?;
-        let again = rewrite(&file, scratch, &self.replaced, self.side.as_ref())?;
+        // The caller's descriptor may be for writing alone.
+        let readable = Obj::Fd(file.as_fd()).open(Access::Read).map_err(system)?;
+        let again = rewrite(&readable, scratch, &self.replaced, self.side.as_ref())?;
         copy_over(&again, &file)?;
         Ok(file)
     }

@@ -5,7 +5,7 @@ use std::io;
 
 use plyfs_sys::SysError;
 
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::limits::OverLimit;
 
 /// The result of unpacking.
@@ -206,5 +206,5 @@ pub struct Expected {
     /// Bytes of the blob.
     pub size: Option<u64>,
     /// Of the uncompressed archive.
-    pub diff_id: Option<Digest>,
+    pub diff_id: Option<DiffId>,
 }

@@ -11,7 +11,7 @@ use plyfs_sys::Dir;
 use super::error::{Error, Expected, Result, expect};
 use super::{Tally, UnpackOptions, Unpacked, unpack_stream};
 use crate::compress::{Compression, Decompressor};
-use crate::digest::{Digest, Hasher};
+use crate::digest::{DiffId, Digest, Hasher};
 use crate::limits::{Limits, OverLimit};
 use crate::tarsplit;
 
@@ -72,7 +72,7 @@ fn finish(
     let died = |_| Error::Read(io::Error::other("a thread died"));
     let (tally, read) = (tally?, read.map_err(died)?);
     let compression = compression.map_err(died)?.unwrap_or(Compression::None);
-    let diff_id = diff_id.map_err(died)?.finish();
+    let diff_id = DiffId(diff_id.map_err(died)?.finish());
     Ok(UnpackedBlob { layer: tally.with(diff_id), size: read.count(), digest: read.finish(), compression })
 }
 

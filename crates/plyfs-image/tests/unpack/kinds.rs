@@ -3,10 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-use plyfs_image::digest::Digest;
-use plyfs_image::unpack::Loss;
+use plyfs_image::digest::{DiffId, Digest};
 
-use crate::support::{Head, Place, Tar, lost, root, xattrs};
+use crate::support::{Head, Place, Tar};
 
 #[test]
 fn a_plain_layer() {
@@ -23,7 +22,7 @@ fn a_plain_layer() {
         .file("big", vec![7; 3_000_000])
         .end();
     let done = place.unpack(&tar).unwrap();
-    assert_eq!(done.diff_id, Digest::of(&tar));
+    assert_eq!(done.diff_id, DiffId(Digest::of(&tar)));
     assert_eq!((done.entries, done.archive_bytes), (9, tar.len() as u64));
     assert_eq!(done.size, 5 + 3 + 4 + 3_000_000);
     assert_eq!(done.warnings, []);
