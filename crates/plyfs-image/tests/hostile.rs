@@ -338,6 +338,9 @@ fn h10_parser_disagreement() {
     place.refused(&x(x(Tar::new())).file("a", "").end(), "two extended headers");
     place.refused(&Tar::new().long(b'L', b"a").long(b'L', b"b").file("a", "").end(), "two extended headers");
     place.refused(&x(Tar::new()).end(), "without an entry");
+    place.refused(&x(Tar::new()).long(b'L', b"other").file("a", "").end(), "disagree");
+    let tar = Tar::new().pax(b'x', &[("linkpath", b"p")]).long(b'K', b"other").symlink("a", "x").end();
+    place.refused(&tar, "disagree");
     place.refused(&Tar::new().raw(&Head::new("a", b'D'), b"").end(), "unknown type");
     let mut wrong = Head::new("a", b'0').block();
     wrong[0] ^= 1;
