@@ -115,6 +115,11 @@ impl Index {
         update(&mut self.lines.entry(name).or_default().seen, branch, change);
     }
 
+    /// What branches below all that were added have under a name, top first.
+    pub(crate) fn add_below(&mut self, name: Leaf, seen: Vec<Seen>) {
+        self.lines.entry(name).or_default().seen.extend(seen);
+    }
+
     /// The branch's directory can't be listed.
     pub(crate) fn add_unlisted(&mut self, branch: BranchIdx) {
         self.unlisted.push(branch);

@@ -10,8 +10,7 @@ impl Union {
     /// Attributes of a node. An open handle adds nothing here: a node knows where its file is, also unlinked.
     pub fn getattr(&self, ino: Ino, _fh: Option<Fh>) -> Result<Attr> {
         let node = self.node(ino)?;
-        let (spot, stat) = self.spot(&node)?;
-        let attr = self.attr(&node, &spot, &stat)?;
+        let attr = self.attr_now(&node)?;
         Ok(Attr { lasts: attr.lasts && !self.is_left(ino), ..attr })
     }
 
@@ -20,6 +19,9 @@ impl Union {
         let node = self.node(ino)?;
         if node.kind != plyfs_sys::Kind::Symlink {
             return Err(Refusal::Invalid.into());
+        }
+        if let Some(target) = self.known_target(&node) {
+            return Ok(target);
         }
         let (spot, _) = self.spot(&node)?;
         spot.obj().readlink().map_err(|e| self.stack.branch(spot.branch).blame(e))
