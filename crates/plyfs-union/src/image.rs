@@ -63,8 +63,14 @@ impl ImageIndex {
     }
 
     /// Reads the whole file and compares it with its checksums.
-    pub fn check_sums(&self) -> Result<()> {
+    fn check_sums(&self) -> Result<()> {
         self.layout.check_sums(self.map.bytes()).map_err(|why| unfit(&self.path, why))
+    }
+
+    /// Reads the whole file: its checksums, and everything in it from the root down. Gives the number of names.
+    pub fn check(&self) -> Result<u64> {
+        self.check_sums()?;
+        survey(self.map.bytes()).map_err(|why| unfit(&self.path, why))
     }
 
     /// The layers it was built from, as they were called then, top first.
@@ -75,6 +81,37 @@ impl ImageIndex {
     fn tree(&self) -> tree::Tree<'_> {
         tree::Tree::new(self.map.bytes(), &self.layout)
     }
+}
+
+/// Reads an index that is in memory, from the root down: all that a mount could ever read of it, but no checksums of
+/// content. Gives the number of names, or what is wrong.
+pub fn survey(bytes: &[u8]) -> std::result::Result<u64, String> {
+    let layout = format::Layout::read(bytes)?;
+    let tree = tree::Tree::new(bytes, &layout);
+    stamp::names(tree).ok_or("the list of layers is damaged")?;
+    let root = tree.folder(0).ok_or("there is no root directory")?;
+    let mut names = 0;
+    let mut todo = vec![root];
+    while let Some(folder) = todo.pop() {
+        let damaged = || format!("directory {} is damaged", folder.number);
+        folder.places().ok_or_else(damaged)?;
+        folder.entry().and_then(tree::Entry::layer).ok_or_else(damaged)?;
+        for number in 0..folder.names() {
+            let entry = folder.name(number).ok_or_else(damaged)?;
+            let leaf = entry.leaf().ok_or_else(damaged)?;
+            entry.seen(0).ok_or_else(damaged)?;
+            folder.find(leaf.as_bytes()).ok_or_else(|| format!("name {leaf:?} is not in its place"))?;
+            if let Some(kind) = entry.kind() {
+                entry.stat(plyfs_sys::Dev::default()).and(entry.layer()).ok_or_else(damaged)?;
+                if kind == plyfs_sys::Kind::Symlink {
+                    entry.target().ok_or_else(damaged)?;
+                }
+            }
+            todo.extend(folder.child(entry));
+            names += 1;
+        }
+    }
+    Ok(names)
 }
 
 fn unfit(path: &Path, why: impl Into<String>) -> Error {

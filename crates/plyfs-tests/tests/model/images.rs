@@ -130,7 +130,10 @@ fn everything(union: &Union) -> Result<Snapshot, String> {
                 let path = path.join(&name);
                 // As the look-up says, which must be what is said later.
                 let key = path.join(format!("/{number} {kind:?} {cookie}"));
-                all.insert(key.strip_prefix("/").unwrap_or(&key).into(), format!("{:?}", timeless(child.attr)));
+                all.insert(
+                    key.strip_prefix("/").unwrap_or(&key).into(),
+                    format!("{:?}", timeless(child.attr)),
+                );
                 todo.push((path, child.ino));
             }
         }
@@ -202,11 +205,13 @@ fn freeze((layers, ops): (Vec<Vec<Item>>, [Vec<Op>; 3])) -> Result<(), String> {
             let _refused = engine::apply(bench.union(), op);
         }
         bench.union = None;
-        same_with_and_without(&bench.scratch, &bench.spec, 1).map_err(|why| format!("round {round}: {why}"))?;
+        same_with_and_without(&bench.scratch, &bench.spec, 1)
+            .map_err(|why| format!("round {round}: {why}"))?;
         bench.spec.branches[0] = BranchSpec::new(&bench.spec.branches[0].path, Perm::Ro).with_wh();
         let top = bench.scratch.dir(format!("top{round}"));
         bench.spec.branches.insert(0, BranchSpec::new(top, Perm::Rw));
-        same_with_and_without(&bench.scratch, &bench.spec, 1).map_err(|why| format!("frozen {round}: {why}"))?;
+        same_with_and_without(&bench.scratch, &bench.spec, 1)
+            .map_err(|why| format!("frozen {round}: {why}"))?;
         bench.spec.image_index = Some(bench.scratch.path("index"));
         bench.reopen()?;
     }

@@ -19,6 +19,8 @@ use crate::resolve::{BranchIdx, Seen};
 /// The root's number.
 const ROOT: Record = 0;
 
+const DAMAGED: &str = "it is damaged; check the store, and have it made anew";
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Image {
@@ -100,7 +102,12 @@ impl Image {
     /// The directory below `folder` that shows under `name`.
     fn child(&self, folder: Record, name: &Leaf) -> Option<Folder<'_>> {
         let folder = self.tree().folder(folder)?;
-        folder.child(folder.find(name.as_bytes())?)
+        let entry = folder.find(name.as_bytes())?;
+        let child = folder.child(entry);
+        if child.is_none() && entry.kind().is_some_and(plyfs_sys::Kind::is_dir) {
+            self.turn_off(DAMAGED);
+        }
+        child
     }
 
     /// All that lies on the covered branches of a directory whose topmost one there is `at`, the others in `more`
@@ -116,7 +123,7 @@ impl Image {
             Some(Below { places, lines: lines.collect::<Option<_>>()? })
         });
         if below.is_none() {
-            self.turn_off("it is damaged, or does not fit; have it made anew");
+            self.turn_off(DAMAGED);
         }
         below
     }

@@ -1,7 +1,7 @@
 //! `Tree`: reads the records of an image index. Every access is checked against the section it is in: what does not fit,
 //! or can't be, is `None`, and the reader's answer to that is to do without the index. So no file, however damaged,
-//! makes a panic, an answer from outside of it, or an endless loop: a directory's record has one parent, with a lower
-//! number.
+//! makes a panic, an answer from outside of it, or an endless loop: a directory's record is led to by one entry of one
+//! other record, with a lower number.
 
 use std::cmp::Ordering;
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +25,7 @@ pub(super) struct Tree<'a> {
 pub(super) struct Entry<'a> {
     tree: Tree<'a>,
     bytes: &'a [u8],
+    number: u32,
 }
 
 /// A merged directory.
@@ -72,7 +73,7 @@ impl<'a> Tree<'a> {
     }
 
     fn entry(self, number: u32) -> Option<Entry<'a>> {
-        Some(Entry { tree: self, bytes: self.record(Part::Entries, number)? })
+        Some(Entry { tree: self, bytes: self.record(Part::Entries, number)?, number })
     }
 
     fn layer(self, number: u16) -> Option<u16> {
@@ -148,7 +149,8 @@ impl<'a> Folder<'a> {
     pub(super) fn child(self, entry: Entry<'a>) -> Option<Folder<'a>> {
         let number = entry.dir()?;
         let child = self.tree.folder(number)?;
-        let is_ours = u32_at(child.bytes, dir::PARENT)? == self.number && number > self.number;
+        let back = (u32_at(child.bytes, dir::PARENT)?, u32_at(child.bytes, dir::ENTRY)?);
+        let is_ours = back == (self.number, entry.number) && number > self.number;
         is_ours.then_some(child)
     }
 }

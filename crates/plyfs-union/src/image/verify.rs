@@ -25,7 +25,7 @@ pub struct Difference {
 /// settle later. An index that can't be read at all, or layers that can't, are an error.
 pub fn verify(index: &Path, layers: &[PathBuf]) -> Result<Vec<Difference>> {
     let index = ImageIndex::open(index)?;
-    index.check_sums()?;
+    index.check()?;
     let parts = build::encode(layers)?;
     let fresh = [Layout::header(Viewer::ours()?, &parts), parts.concat()].concat();
     let layout = Layout::read(&fresh).map_err(|why| super::unfit(&index.path, why))?;
