@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 
 use plyfs_sys::mapped::Mapped;
 
+use crate::branch::Stack;
 use crate::error::{Error, Result};
 
 /// The number of a merged directory in an image index.
@@ -80,6 +81,18 @@ impl ImageIndex {
 
     fn tree(&self) -> tree::Tree<'_> {
         tree::Tree::new(self.map.bytes(), &self.layout)
+    }
+}
+
+/// Would a mount whose lowest branches are `layers` (top first) use this index? The error says why not; then it is to
+/// be built. Touches the layers' roots alone.
+pub fn fits(index: &Path, layers: &[PathBuf]) -> Result<()> {
+    let index = ImageIndex::open(index)?;
+    let stack = Stack::open(&build::to_look_at(layers))?;
+    match stamp::first_covered(index.tree(), &stack.branches) {
+        Ok(0) => Ok(()),
+        Ok(first) => Err(unfit(&index.path, format!("it is not of the first {first} of these layers"))),
+        Err(why) => Err(unfit(&index.path, why)),
     }
 }
 

@@ -116,8 +116,13 @@ impl Index {
     }
 
     /// What branches below all that were added have under a name, top first.
-    pub(crate) fn add_below(&mut self, name: Leaf, seen: Vec<Seen>) {
-        self.lines.entry(name).or_default().seen.extend(seen);
+    pub(crate) fn add_below(&mut self, name: Leaf, seen: Sightings) {
+        match self.lines.entry(name) {
+            Slot::Occupied(mut slot) => slot.get_mut().seen.extend(seen),
+            Slot::Vacant(slot) => {
+                slot.insert(Line { seen, ..Line::default() });
+            }
+        }
     }
 
     /// The branch's directory can't be listed.

@@ -14,7 +14,7 @@ use crate::branch::{Branch, Stack};
 use crate::image::tree::{Entry, Folder, PlaceAt, Tree};
 use crate::image::{ImageIndex, Record, stamp};
 use crate::nodes::{DirAt, Node, Place, Places};
-use crate::resolve::{BranchIdx, Seen};
+use crate::resolve::{BranchIdx, Sightings};
 
 /// The root's number.
 const ROOT: Record = 0;
@@ -33,7 +33,7 @@ pub(crate) struct Image {
 /// What a merged directory has on the covered branches.
 pub(crate) struct Below {
     pub(crate) places: Places,
-    pub(crate) lines: Vec<(Leaf, Vec<Seen>)>,
+    pub(crate) lines: Vec<(Leaf, Sightings)>,
 }
 
 impl Image {

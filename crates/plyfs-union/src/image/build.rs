@@ -82,15 +82,19 @@ fn write_out(out: &File, parts: &[&[u8]]) -> plyfs_sys::Result<()> {
     Ok(())
 }
 
-/// The sections of the index of `layers`.
-pub(super) fn encode(layers: &[PathBuf]) -> Result<Parts> {
-    let spec = MountSpec {
+/// A union of the layers alone.
+pub(super) fn to_look_at(layers: &[PathBuf]) -> MountSpec {
+    MountSpec {
         grammar: Grammar::Overlay,
         branches: layers.iter().map(|path| BranchSpec::new(path, Perm::Ro).with_wh()).collect(),
         look_only: true,
         ..MountSpec::default()
-    };
-    let union = Union::open(&spec)?;
+    }
+}
+
+/// The sections of the index of `layers`.
+pub(super) fn encode(layers: &[PathBuf]) -> Result<Parts> {
+    let union = Union::open(&to_look_at(layers))?;
     let mut making = Making { union: &union, parts: Parts::default(), pending: Vec::new() };
     for branch in &union.stack.branches {
         let name = stamp::name_of(branch);

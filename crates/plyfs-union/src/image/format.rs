@@ -24,7 +24,7 @@ const SECTIONS_AT: usize = 48;
 /// Checksums are CRC-64/XZ: against accidents, not against malice; who may write the file may write anything.
 pub(super) const SUM: Crc<u64> = Crc::<u64>::new(&CRC_64_XZ);
 
-/// Directories of a tree are at most this deep in a redirect's walk, names at most this long, and so on: [`u32`] offsets.
+/// No record.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// A part of the file.
@@ -188,7 +188,7 @@ impl Layout {
         if version != VERSION {
             return Err(format!("it has version {version}, and this program knows {VERSION}"));
         }
-        if u64_at(header, HEADER_SUM) != Some(SUM.checksum(&header[..HEADER_SUM])) {
+        if !u64_at(header, HEADER_SUM).is_some_and(|sum| is_sum(&header[..HEADER_SUM], sum)) {
             return Err(damaged());
         }
         if u32_at(header, 12) != Some(HEADER as u32) {
@@ -230,7 +230,7 @@ impl Layout {
     }
 
     fn check_sum(&self, bytes: &[u8], part: Part) -> Result<(), String> {
-        let right = SUM.checksum(self.part(bytes, part)) == self.sections[part as usize].sum;
+        let right = is_sum(self.part(bytes, part), self.sections[part as usize].sum);
         if right { Ok(()) } else { Err(format!("its section {part:?} is damaged")) }
     }
 
@@ -262,6 +262,11 @@ impl Layout {
         put(&mut header, HEADER_SUM, &sum.to_le_bytes());
         header
     }
+}
+
+/// A fuzzer would not get past checksums.
+fn is_sum(bytes: &[u8], sum: u64) -> bool {
+    cfg!(fuzzing) || SUM.checksum(bytes) == sum
 }
 
 /// Writes into a record.

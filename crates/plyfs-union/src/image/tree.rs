@@ -11,7 +11,7 @@ use plyfs_sys::{Dev, Kind, Leaf, Stat, Time};
 use crate::image::Record;
 use crate::image::format::{Layout, NONE, Part, dir, entry, i64_at, place, seen, u16_at, u32_at, u64_at};
 use crate::names::{self, Word};
-use crate::resolve::{Found, Seen};
+use crate::resolve::{Found, Seen, Sightings};
 
 /// The sections of one index.
 #[derive(Debug, Clone, Copy)]
@@ -172,10 +172,10 @@ impl<'a> Entry<'a> {
     }
 
     /// What each layer has under the name, top first; layers count from `first`. `None`: damaged.
-    pub(super) fn seen(self, first: u16) -> Option<Vec<Seen>> {
+    pub(super) fn seen(self, first: u16) -> Option<Sightings> {
         let from = u32_at(self.bytes, entry::FIRST_SEEN)?;
         let count = u32::from(u16_at(self.bytes, entry::SEEN)?);
-        let mut all: Vec<Seen> = Vec::with_capacity(count as usize);
+        let mut all = Sightings::new();
         for number in 0..count {
             let bytes = self.tree.record(Part::Seen, from.checked_add(number)?)?;
             let branch = self.tree.layer(u16_at(bytes, seen::LAYER)?)?.checked_add(first)?;
@@ -184,7 +184,7 @@ impl<'a> Entry<'a> {
                 kind => Some(Found { kind: kind_of(kind)?, ino: u64_at(bytes, seen::INO)? }),
             };
             let whiteout = *bytes.get(seen::WHITEOUT)? != 0;
-            let in_order = all.last().is_none_or(|last| last.branch < branch);
+            let in_order = all.last().is_none_or(|last: &Seen| last.branch < branch);
             if !in_order || !whiteout && found.is_none() {
                 return None;
             }

@@ -164,8 +164,13 @@ fn an_index_is_used_over_its_own_layers_alone() {
     assert!(!used(&|spec| spec.image_index = Some(b.path("no index"))));
     assert!(!used(&|spec| spec.image_index = Some(b.file("text", "no index"))));
     assert!(!used(&|spec| spec.image_index = Some(b.path("up"))));
+    image::fits(&index, &layers(&b)).unwrap();
+    assert!(image::fits(&index, &layers(&b)[1..]).is_err());
+    assert!(image::fits(&index, &[&[b.path("up")], &layers(&b)[..]].concat()).is_err());
     fs::write(b.path("l3/added"), "").unwrap();
     assert!(!used(&|_| {}), "changed since");
+    let why = image::fits(&index, &layers(&b)).unwrap_err().to_string();
+    assert!(why.contains("l3") && why.contains("changed since (ctime)"), "{why}");
     image::build(&layers(&b), &index).unwrap();
     assert!(used(&|_| {}), "made anew");
 }
