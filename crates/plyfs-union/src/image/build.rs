@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use plyfs_sys::{Dir, Kind, Leaf, Obj, RenameHow, Stat, SysError, Time, file};
+use plyfs_sys::{Dir, Errno, Kind, Leaf, Obj, RenameHow, Stat, SysError, Time, file};
 
 use crate::copyup::discard;
 use crate::error::{Error, Refusal, Result};
@@ -52,21 +52,31 @@ pub fn build(layers: &[PathBuf], into: &Path) -> Result<Built> {
 
 /// A file that is whole or not there.
 fn write(into: &Path, parts: &[&[u8]]) -> Result<()> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
     let parent = into.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let leaf = into.file_name().and_then(Leaf::new).ok_or_else(|| unfit(into, "is no name for a file"))?;
     let on = |e: SysError| Error::from(e.on(into));
     let parent = Dir::open(parent)?;
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let temp = [leaf.as_bytes(), format!(".tmp-{}-{number}", std::process::id()).as_bytes()].concat();
-    let temp = Leaf::from_bytes(&temp).ok_or_else(|| unfit(into, "is no name for a file"))?;
-    let out = parent.create(&temp, 0o444).map_err(on)?;
+    let (temp, out) = temporary(&parent, &leaf).map_err(on)?;
     write_out(&out, parts)
         .and_then(|()| file::fsync(&out, false))
         .and_then(|()| parent.rename(&temp, &parent, &leaf, RenameHow::Replace))
         .inspect_err(|_| discard(&parent, &temp, Kind::File))
         .map_err(on)?;
     parent.fsync().map_err(on)
+}
+
+/// A new file `NAME.tmp-PID-N`; another process of this number may have left some.
+fn temporary(parent: &Dir, leaf: &Leaf) -> plyfs_sys::Result<(Leaf, File)> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = [leaf.as_bytes(), format!(".tmp-{}-{number}", std::process::id()).as_bytes()].concat();
+        let temp = Leaf::from_bytes(&name).ok_or_else(|| SysError::new("openat", Errno::INVAL))?;
+        match parent.create(&temp, 0o444) {
+            Err(e) if e.errno() == Errno::EXIST => {}
+            made => return made.map(|out| (temp, out)),
+        }
+    }
 }
 
 fn write_out(out: &File, parts: &[&[u8]]) -> plyfs_sys::Result<()> {
@@ -200,7 +210,7 @@ impl Making<'_> {
         let listing = index(&state)?;
         if !listing.unlisted().is_empty() {
             let path = crate::look::path_on(node, node.top()?)?;
-            let denied = SysError::new("getdents64", plyfs_sys::Errno::ACCESS).on(path);
+            let denied = SysError::new("getdents64", Errno::ACCESS).on(path);
             return Err(self.union.stack.branch(listing.unlisted()[0]).blame(denied));
         }
         let line = |name: &Leaf| (name.clone(), listing.seen(name.as_os_str()).iter().copied().collect());
