@@ -29,7 +29,7 @@ pub(crate) trait Blobs: Sync {
     /// What the blob must hash to, if that is known.
     fn digest(&self, layer: usize) -> Option<Digest>;
 
-    /// The blob was not what it should be. `true`: a stale copy was thrown away, and it is worth another try.
+    /// The layer could not be filled. `true`: it came from a stale copy, which was thrown away; it is worth another try.
     fn is_stale(&self, _layer: usize) -> bool {
         false
     }

@@ -9,6 +9,8 @@ use plyfs_image::platform::Platform;
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
+    /// Pull an image from a registry
+    Pull(PullArgs),
     /// Load images from a docker-archive, an OCI layout, or a root filesystem (tar or directory)
     Load(LoadArgs),
     /// List images
@@ -40,6 +42,35 @@ fn limit(text: &str) -> Result<(String, u64), String> {
         .ok_or_else(|| format!("there is no limit {name:?}"))?;
     Ok((name.to_owned(), value))
 }
+
+/// `plyfs pull`
+#[derive(Debug, Args)]
+#[command(after_help = PULL_HELP)]
+pub(crate) struct PullArgs {
+    /// debian, debian:12, debian@sha256:..., HOST[:PORT]/PATH[:TAG]
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    pub(crate) image: Reference,
+    /// Which one of images for several platforms: os/arch[/variant] [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    /// Print the image's name alone
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+    /// Reach the registry by HTTP (loopback addresses are, if they speak it)
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+    /// Do not check the certificate of this registry, and take HTTP if it has no HTTPS
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) insecure_registry: Vec<String>,
+    /// Limits.
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+}
+
+const PULL_HELP: &str = "\
+Logins are those of podman login and docker login: $REGISTRY_AUTH_FILE, or
+  $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json, $DOCKER_CONFIG/config.json,
+  with their credential helpers. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.";
 
 /// `plyfs load`
 #[derive(Debug, Args)]

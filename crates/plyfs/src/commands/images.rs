@@ -4,6 +4,7 @@ mod history;
 mod list;
 mod load;
 mod progress;
+mod pull;
 mod rmi;
 mod tag;
 mod times;
@@ -25,6 +26,7 @@ use crate::store::Servers;
 /// Carries out one of them.
 pub(crate) fn run(command: ImageCommand, store: &StoreArgs) -> Outcome {
     match command {
+        ImageCommand::Pull(args) => pull::run(args, store),
         ImageCommand::Load(args) => load::run(args, store),
         ImageCommand::Images(args) => list::run(&args, store),
         ImageCommand::Rmi(args) => rmi::run(&args, store),
