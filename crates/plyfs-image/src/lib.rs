@@ -28,6 +28,7 @@ pub mod progress;
 pub mod pull;
 pub mod reference;
 pub mod registry;
+pub mod save;
 pub mod tarsplit;
 pub mod unpack;
 mod work;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use plyfs_image::Reference;
 use plyfs_image::platform::Platform;
 
@@ -13,6 +13,8 @@ pub(crate) enum ImageCommand {
     Pull(PullArgs),
     /// Load images from a docker-archive, an OCI layout, or a root filesystem (tar or directory)
     Load(LoadArgs),
+    /// Save images as an archive that Docker, Podman, skopeo and containerd read
+    Save(SaveArgs),
     /// List images
     Images(ImagesArgs),
     /// Remove images, or names of images
@@ -93,6 +95,31 @@ pub(crate) struct LoadArgs {
     /// Limits.
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+}
+
+/// `plyfs save`
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// Names, digests (NAME@sha256:...), or ids; a name without a tag means all its tags
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+    /// Where to [default: standard output, unless it is a terminal]
+    #[arg(short = 'o', long, value_name = "FILE|DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// In which form
+    #[arg(long, value_enum, default_value_t = SaveForm::DockerArchive)]
+    pub(crate) format: SaveForm,
+}
+
+/// The forms of `plyfs save`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SaveForm {
+    /// A tar archive with Docker's manifest.json and an OCI layout
+    DockerArchive,
+    /// A tar archive with an OCI layout
+    Oci,
+    /// An OCI layout in a directory
+    OciDir,
 }
 
 /// `plyfs images`

@@ -6,6 +6,7 @@ mod load;
 mod progress;
 mod pull;
 mod rmi;
+mod save;
 mod tag;
 mod times;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(command: ImageCommand, store: &StoreArgs) -> Outcome {
     match command {
         ImageCommand::Pull(args) => pull::run(args, store),
         ImageCommand::Load(args) => load::run(args, store),
+        ImageCommand::Save(args) => save::run(&args, store),
         ImageCommand::Images(args) => list::run(&args, store),
         ImageCommand::Rmi(args) => rmi::run(&args, store),
         ImageCommand::Tag(args) => tag::run(&args, store),
