@@ -114,7 +114,7 @@ impl<'a> Registry<'a> {
         // An algorithm that is not ours promises nothing.
         let promised = promised.filter(|text| text.starts_with("sha256:")).map(|text| text.parse());
         let promised = promised.transpose().map_err(|error| Error::registry(&url, error))?;
-        for wanted in [wanted, promised].into_iter().flatten().filter(|wanted| *wanted != digest) {
+        if let Some(wanted) = [wanted, promised].into_iter().flatten().find(|wanted| *wanted != digest) {
             return Err(Error::WrongDigest { what: url, wanted, found: digest });
         }
         let document = Document::parse(&bytes, said.as_deref(), &url)?;

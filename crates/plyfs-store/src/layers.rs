@@ -112,6 +112,13 @@ impl Store {
         self.need_layer(&chain)
     }
 
+    /// Removes a draft that is not to become a layer, before its intent would.
+    pub fn drop_draft(&self, draft: LayerDraft, mounter: &dyn Mounter) -> Result<()> {
+        let id = draft.id.clone();
+        drop(draft);
+        self.driver().remove(&id, mounter)
+    }
+
     /// Has this stack been registered? If so, `intent` keeps it from now on.
     pub fn use_layer(&self, intent: &Intent, chain: &ChainId) -> Result<Option<Layer>> {
         let _lock = self.lock()?;

@@ -116,7 +116,7 @@ pub(super) fn redirected(url: &str, location: &str, plain: bool) -> Result<Strin
     let to = if location.starts_with("//") {
         format!("{scheme}:{location}")
     } else if location.starts_with('/') {
-        let authority = url.splitn(4, '/').nth(2).unwrap_or(&host);
+        let authority = url.split('/').nth(2).unwrap_or(&host);
         format!("{scheme}://{authority}{location}")
     } else {
         location.to_owned()

@@ -93,9 +93,9 @@ fn certificates(dir: &Path) -> Result<Vec<Certificate<'static>>> {
         }
         let text = fs::read(&path).doing("reading", &path)?;
         for item in parse_pem(&text) {
-            match item.map_err(|error| Error::document(path.display(), error))? {
-                PemItem::Certificate(certificate) => found.push(certificate),
-                _ => {}
+            let item = item.map_err(|error| Error::document(path.display(), error))?;
+            if let PemItem::Certificate(certificate) = item {
+                found.push(certificate);
             }
         }
     }
