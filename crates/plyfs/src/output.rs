@@ -83,6 +83,12 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<(), Failure> {
     settle(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
+/// One line of an answer that comes bit by bit.
+pub(crate) fn line(text: impl Display) {
+    // A reader that went away early is no failure; what follows tells any other.
+    drop(writeln!(io::stdout(), "{text}"));
+}
+
 fn settle(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("writing the answer")?,
