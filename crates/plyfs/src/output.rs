@@ -174,6 +174,16 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// Columns as wide as their longest cell, three spaces apart (Docker's tables).
+pub(crate) fn table<const N: usize>(page: &mut Page<'_>, rows: &[[String; N]]) -> io::Result<()> {
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    rows.iter().try_for_each(|row| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        page.line(cells.collect::<Vec<_>>().join("   ").trim_end())
+    })
+}
+
 /// A path on one line: control characters, and bytes that are no UTF-8, in octal as mountinfo writes them.
 pub(crate) fn path_line(path: &Path) -> String {
     let mut line = String::new();
