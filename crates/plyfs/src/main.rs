@@ -11,6 +11,7 @@ mod log;
 mod mounted;
 mod output;
 mod personality;
+mod rootless;
 mod runtime_dir;
 mod serve;
 mod store;
