@@ -58,7 +58,7 @@ impl LayerDraft {
         &self.dir
     }
 
-    /// A file for tar-split metadata, gzipped. Sync it before committing.
+    /// A file for tar-split metadata, gzipped, open for reading and writing. Sync it before committing.
     pub fn tar_split(&self) -> Result<File> {
         files::create_new(&self.record.path().join(TAR_SPLIT))
     }

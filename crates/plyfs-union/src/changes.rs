@@ -25,6 +25,8 @@ pub struct Change {
     pub file: Kind,
     /// Bytes of a regular file after the change (A, C), or of what is gone (D); else 0.
     pub size: u64,
+    /// Something of another type was there before.
+    pub hides_other: bool,
 }
 
 /// The letter of a change.
@@ -99,7 +101,13 @@ impl Walk<'_> {
             if gone {
                 let size = size_of(old, &name, resolved.kind)?;
                 let path = path.join(name.as_os_str());
-                (self.each)(Change { kind: ChangeKind::Deleted, path, file: resolved.kind, size });
+                (self.each)(Change {
+                    kind: ChangeKind::Deleted,
+                    path,
+                    file: resolved.kind,
+                    size,
+                    hides_other: false,
+                });
                 changed = true;
             }
         }
@@ -133,7 +141,8 @@ impl Walk<'_> {
             (Some(_), _) => ChangeKind::Changed,
         };
         let size = size_of(parent, name, now.kind)?;
-        (self.each)(Change { kind, path: path.to_owned(), file: now.kind, size });
+        let hides_other = before.as_ref().is_some_and(|(old, _)| old.kind != now.kind);
+        (self.each)(Change { kind, path: path.to_owned(), file: now.kind, size, hides_other });
         Ok(true)
     }
 

@@ -22,6 +22,7 @@ mod explain;
 mod handles;
 mod ids;
 mod index;
+pub mod layer;
 mod ledger;
 mod look;
 mod marks;
