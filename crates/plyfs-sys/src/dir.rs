@@ -103,41 +103,6 @@ impl Dir {
             .map_err(|errno| SysError::new("openat", errno).on(leaf.as_os_str()))
     }
 
-    /// What `path` leads to as if this directory were `/`: symlinks and `..` are followed and cannot lead out of it
-    /// (openat2(2) with RESOLVE_IN_ROOT). By an `O_PATH` descriptor: nothing is opened yet.
-    pub fn within(&self, path: &Path) -> Result<OwnedFd> {
-        self.open_within(path, OFlags::PATH | OFlags::CLOEXEC)
-    }
-
-    /// The directory that `path` leads to; as [`Dir::within`].
-    pub fn dir_within(&self, path: &Path) -> Result<Dir> {
-        self.open_within(path, PATH_DIR).map(Dir)
-    }
-
-    /// Opens the regular file that `path` leads to, for reading; as [`Dir::within`]. EINVAL: it is something else.
-    pub fn file_within(&self, path: &Path) -> Result<File> {
-        let held = self.within(path)?;
-        if statx(&held, "".as_ref())?.kind != Kind::File {
-            return Err(SysError::new("openat2", Errno::INVAL).on(path));
-        }
-        let magic = crate::obj::proc_path(held.as_fd());
-        rustix::fs::open(&magic, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map(File::from)
-            .map_err(|errno| SysError::new("open", errno).on(path))
-    }
-
-    fn open_within(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
-        use rustix::fs::ResolveFlags;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        // EAGAIN: something was renamed while `..` was being looked at (openat2(2)).
-        loop {
-            match rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                opened => return opened.map_err(|errno| SysError::new("openat2", errno).on(path)),
-            }
-        }
-    }
-
     /// Claims the directory for this process (flock(2), exclusive) until the answer is dropped. `None`: another
     /// process has it. Filesystems without locks give a claim that holds nobody off.
     pub fn claim(&self) -> Result<Option<OwnedFd>> {

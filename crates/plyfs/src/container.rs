@@ -17,13 +17,20 @@ mod env;
 mod etc;
 pub(crate) mod image;
 mod init_layer;
+pub(crate) mod instructions;
 pub(crate) mod json_log;
 mod messages;
 pub(crate) mod monitor;
 mod names;
 pub(crate) mod reconcile;
 mod rootfs;
-mod run_dir;
+pub(crate) mod run_dir;
 pub(crate) mod runtime;
 mod user;
 pub(crate) mod volumes;
+
+/// How containers' files are mounted: set-user-id programs and devices are what they are.
+pub(crate) fn as_root_sees_it(spec: &mut plyfs_union::spec::MountSpec) {
+    spec.kernel.nosuid = Some(false);
+    spec.kernel.nodev = Some(false);
+}

@@ -83,6 +83,19 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<(), Failure> {
     settle(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
+/// Writes part of a longer answer to standard output, or to standard error. `false`: whoever read it is gone.
+pub(crate) fn piece(bytes: &[u8], to_error: bool) -> Result<bool, Failure> {
+    let written = if to_error {
+        io::stderr().lock().write_all(bytes)
+    } else {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush())
+    };
+    let gone = written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+    settle(written)?;
+    Ok(!gone)
+}
+
 fn settle(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("writing the answer")?,

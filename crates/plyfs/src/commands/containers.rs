@@ -10,6 +10,12 @@ use crate::container::reconcile;
 use crate::exit::{self, Failure, Outcome};
 use crate::{container, log, output};
 
+mod commit;
+pub(crate) mod diff;
+mod export;
+mod inspect;
+mod logs;
+mod mount;
 mod ps;
 mod rm;
 mod run;
@@ -31,7 +37,11 @@ pub(crate) fn run(command: ContainerCommand, store: &StoreArgs) -> Outcome {
         ContainerCommand::Ps(args) => ps::run(&args, store),
         ContainerCommand::Rm(args) => rm::run(&args, store),
         ContainerCommand::Monitor(args) => container::monitor::run(&args, store),
-        _ => Err(Failure::usage("not yet")),
+        ContainerCommand::Logs(args) => logs::run(&args, store),
+        ContainerCommand::Inspect(args) => inspect::run(&args, store),
+        ContainerCommand::MountContainer(args) => mount::run(&args, store),
+        ContainerCommand::Commit(args) => commit::run(&args, store),
+        ContainerCommand::Export(args) => export::run(&args, store),
     }
 }
 
@@ -48,6 +58,43 @@ fn find(store: &Store, name: &str) -> Result<Container, Failure> {
         Err(error) if error.is_not_found() => Err(none()),
         Err(error) => Err(anyhow::Error::new(error).into()),
     }
+}
+
+/// Opens the store to look at containers. If one has lost its monitor, it is put in order first; where that is refused,
+/// things are shown as they are.
+fn open_to_look(store: &StoreArgs) -> Result<Store, Failure> {
+    let opened = crate::store::open_to_read(store)?;
+    let lost = |one: &Container| one.state.running && !opened.is_run(&one.id).unwrap_or(true);
+    if opened.containers().is_ok_and(|all| all.iter().any(lost)) {
+        match crate::store::open_to_write(store) {
+            Ok(writable) => {
+                reconcile::all(&writable);
+                return Ok(writable);
+            }
+            Err(failure) => tracing::info!("{failure}"),
+        }
+    }
+    Ok(opened)
+}
+
+/// Finds a container as it is, in a store that is perhaps only read.
+fn look(store: &Store, name: &str) -> Result<Container, Failure> {
+    store.find_container(name).map_err(|error| {
+        if error.is_not_found() {
+            anyhow!("No such container: {name}").into()
+        } else {
+            anyhow::Error::new(error).into()
+        }
+    })
+}
+
+/// What a running container has written and not yet given to its layer.
+fn flush(store: &Store, id: &plyfs_store::LayerId) -> anyhow::Result<()> {
+    let driver = store.driver();
+    if driver.is_mounted(id)? {
+        plyfs_sys::Dir::open(&driver.mount_dir(id))?.syncfs()?;
+    }
+    Ok(())
 }
 
 /// Does something with each of several containers; failures are told, and do not keep the others.

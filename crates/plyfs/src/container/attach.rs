@@ -72,7 +72,6 @@ pub(crate) fn foreground(
     messages::send(&channel, &attach, &fds)?;
     drop(fds);
     drop(theirs);
-    let copies = [copy(out.into(), io::stdout()), copy(err.into(), io::stderr())];
     let (terminal, raw) = match messages::receive(&channel)? {
         Some((Event::Started, fds)) => {
             let master = fds.into_iter().next().map(File::from).map(Arc::new);
@@ -81,6 +80,8 @@ pub(crate) fn foreground(
         }
         other => return Err(failed(other)),
     };
+    // After the terminal was made raw: it would add carriage returns of its own.
+    let copies = [copy(out.into(), io::stdout()), copy(err.into(), io::stderr())];
     if input {
         feed(feeding, terminal.clone());
     }

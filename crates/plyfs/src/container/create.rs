@@ -7,7 +7,7 @@ use std::io::Write;
 use anyhow::{Context, anyhow, bail};
 use jiff::Timestamp;
 use plyfs_store::Store;
-use plyfs_store::containers::{Config, Container, HostConfig, MountPoint};
+use plyfs_store::containers::{Config, Container, HostConfig};
 use plyfs_store::images::Image;
 use plyfs_sys::process::signals;
 use serde_json::{Map, Value, json};
@@ -236,9 +236,4 @@ fn host_config(args: &CreateArgs) -> anyhow::Result<HostConfig> {
         network_mode: if args.network == Network::Host { "host" } else { "none" }.to_owned(),
         other,
     })
-}
-
-/// What Docker calls a container's mounts: for `inspect`.
-pub(crate) fn mounts(container: &Container) -> Vec<&MountPoint> {
-    container.mount_points.values().collect()
 }

@@ -1,12 +1,12 @@
 //! The image that a container is made of.
 
 use anyhow::anyhow;
+use plyfs_store::Store;
 use plyfs_store::containers::Config;
 use plyfs_store::images::Image;
-use plyfs_store::{ImageId, Store};
 use serde::Deserialize;
 
-use crate::exit::{self, Failure};
+use crate::exit::Failure;
 
 /// The part of an image's config document that becomes a container's (OCI image-spec config.md, `config`).
 #[derive(Debug, Deserialize)]
@@ -15,25 +15,15 @@ struct Document {
     config: Option<Config>,
 }
 
-/// Finds an image by name, digest or id.
-pub(crate) fn find(store: &Store, text: &str) -> Result<Option<ImageId>, Failure> {
-    let tags = store.tags().map_err(anyhow::Error::new)?;
-    let plain = text.strip_prefix("docker.io/").unwrap_or(text);
-    let plain = plain.strip_prefix("library/").unwrap_or(plain);
-    let last = plain.rsplit('/').next().unwrap_or(plain);
-    let full = if last.contains([':', '@']) { plain.to_owned() } else { format!("{plain}:latest") };
-    if let Some(id) = tags.find(&full) {
-        return Ok(Some(id));
-    }
-    Ok(store.image_by_prefix(text).map_err(anyhow::Error::new)?)
-}
-
-/// The image, or Docker's words that there is none.
+/// The image that a name, a digest or the beginning of an id means; Docker's words if there is none.
 pub(crate) fn need(store: &Store, text: &str) -> Result<Image, Failure> {
-    let Some(id) = find(store, text)? else {
-        return Err(Failure::new(exit::TRY_FAILED, anyhow!("No such image: {text}")));
-    };
-    Ok(store.image(&id).map_err(anyhow::Error::new)?)
+    match plyfs_image::images::find(store, text) {
+        Ok(id) => Ok(store.image(&id).map_err(anyhow::Error::new)?),
+        Err(plyfs_image::Error::Store(error)) if error.is_not_found() => {
+            Err(anyhow!("No such image: {text}").into())
+        }
+        Err(error) => Err(anyhow::Error::new(error).into()),
+    }
 }
 
 /// What its config document says about the process.

@@ -141,16 +141,12 @@ impl Run<'_> {
         log::settle(File::create(self.dir.file("monitor.log")).ok());
         listen(Arc::clone(channel), pid, start);
         drop(fds);
-        drop(master);
         Ok((streams, pid))
     }
 
     /// Makes the container's files visible.
     fn mount(&self) -> anyhow::Result<std::path::PathBuf> {
-        let path = self.store.driver().get_with(&self.layers.id, &Servers, &|spec| {
-            spec.kernel.nosuid = Some(false);
-            spec.kernel.nodev = Some(false);
-        })?;
+        let path = self.store.driver().get_with(&self.layers.id, &Servers, &super::as_root_sees_it)?;
         self.mounted.set(true);
         Ok(path)
     }

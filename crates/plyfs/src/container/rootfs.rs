@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use plyfs_sys::obj::SetXattr;
 use plyfs_sys::stat::{Kind, NewTime};
+use plyfs_sys::within::Links;
 use plyfs_sys::{Access, Dir, Errno, Leaf, Obj, Stat};
 
 use super::user::{self, Who};
@@ -23,7 +24,7 @@ pub(crate) fn who(root: &Dir, text: &str) -> anyhow::Result<Who> {
 
 /// A file's text; empty if there is no such regular file.
 fn read(root: &Dir, path: &str) -> anyhow::Result<String> {
-    let file = match root.file_within(Path::new(path)) {
+    let file = match root.file_within(Path::new(path), Links::Inside) {
         Err(error) if super::volumes::is_absent(&error) || error.errno() == Errno::INVAL => {
             return Ok(String::new());
         }
@@ -40,7 +41,7 @@ pub(crate) fn make_dirs(root: &Dir, path: &str) -> anyhow::Result<()> {
     let mut dir = root.again()?;
     for part in Path::new(path).iter().filter(|part| *part != "/") {
         so_far.push(part);
-        dir = match root.dir_within(&so_far) {
+        dir = match root.within(&so_far, Links::Inside) {
             Ok(next) => next,
             Err(error) if error.errno() == Errno::NOENT => {
                 let Some(leaf) = Leaf::new(part) else { bail!("{path:?} is no directory to begin in") };

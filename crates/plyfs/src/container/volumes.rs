@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use plyfs_store::Store;
 use plyfs_store::containers::{Container, MountPoint};
 use plyfs_sys::Dir;
+use plyfs_sys::within::Links;
 
 use super::names;
 
@@ -162,7 +163,7 @@ pub(crate) fn fill(container: &Container, root: &Dir) -> anyhow::Result<()> {
         if point.other.get("CopyData").and_then(serde_json::Value::as_bool) == Some(false) {
             continue;
         }
-        let from = match root.dir_within(Path::new(&point.destination)) {
+        let from = match root.within(Path::new(&point.destination), Links::Inside) {
             Ok(from) => from,
             // The image has nothing there, or no directory.
             Err(error) if is_absent(&error) => continue,

@@ -3,16 +3,13 @@
 use std::io;
 
 use jiff::Timestamp;
-use plyfs_store::Store;
 use plyfs_store::containers::Container;
 use serde::Serialize;
 
 use crate::cli::containers::PsArgs;
 use crate::cli::store::StoreArgs;
-use crate::container::reconcile;
 use crate::exit::{self, Outcome};
 use crate::output::{self, Page, Report};
-use crate::store;
 
 /// The answer.
 #[derive(Debug, Serialize)]
@@ -46,29 +43,13 @@ struct Line {
 
 /// Shows it.
 pub(crate) fn run(args: &PsArgs, store: &StoreArgs) -> Outcome {
-    let mut opened = store::open_to_read(store)?;
-    if is_lost(&opened) {
-        // To put it in order the store has to be written; where that is refused, things are shown as they are.
-        match store::open_to_write(store) {
-            Ok(writable) => {
-                reconcile::all(&writable);
-                opened = writable;
-            }
-            Err(failure) => tracing::info!("{failure}"),
-        }
-    }
+    let opened = super::open_to_look(store)?;
     let now = Timestamp::now();
     let all = opened.containers().map_err(anyhow::Error::new)?;
     let shown = all.iter().filter(|container| args.all || container.state.running);
     let containers = shown.map(|container| line(container, now)).collect();
     output::show(&Answer { containers, quiet: args.quiet, whole: args.no_trunc }, args.json)?;
     Ok(exit::DONE)
-}
-
-/// Something is recorded as running that nobody runs.
-fn is_lost(store: &Store) -> bool {
-    let lost = |one: &Container| one.state.running && !store.is_run(&one.id).unwrap_or(true);
-    store.containers().is_ok_and(|all| all.iter().any(lost))
 }
 
 fn line(container: &Container, now: Timestamp) -> Line {

@@ -76,8 +76,8 @@ pub(crate) fn create(
         let (log, ended) = (Arc::clone(&log), ended.clone());
         std::thread::spawn(move || {
             pump(from, to.map(File::from), stream, &log);
-            // The receiver has lost patience.
-            drop(ended.send(()));
+            // An error: the receiver has lost patience.
+            ended.send(()).ok();
         });
     };
     let (out, err) = wiring.output.map_or((None, None), |(out, err)| (Some(out), Some(err)));
