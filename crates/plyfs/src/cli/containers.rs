@@ -8,9 +8,9 @@ use clap::{Args, Subcommand, ValueEnum};
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContainerCommand {
     /// Make a container of an image, not started
-    Create(CreateCommand),
+    Create(Box<CreateCommand>),
     /// Make a container of an image and run a command in it
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Start containers that do not run
     Start(StartArgs),
     /// Stop running containers: their stop signal, and after a while SIGKILL

@@ -64,7 +64,7 @@ fn find(store: &Store, name: &str) -> Result<Container, Failure> {
 /// things are shown as they are.
 fn open_to_look(store: &StoreArgs) -> Result<Store, Failure> {
     let opened = crate::store::open_to_read(store)?;
-    let lost = |one: &Container| one.state.running && !opened.is_run(&one.id).unwrap_or(true);
+    let lost = |one: &Container| reconcile::is_lost(&opened, one).unwrap_or(false);
     if opened.containers().is_ok_and(|all| all.iter().any(lost)) {
         match crate::store::open_to_write(store) {
             Ok(writable) => {

@@ -166,7 +166,7 @@ fn mounts(plan: &Plan<'_>) -> anyhow::Result<Vec<Mount>> {
 }
 
 /// Docker's `HostConfig.Tmpfs`: place to options.
-fn tmpfs_of(host: &HostConfig) -> Vec<(String, String)> {
+pub(crate) fn tmpfs_of(host: &HostConfig) -> Vec<(String, String)> {
     let Some(map) = host.other.get("Tmpfs").and_then(serde_json::Value::as_object) else { return Vec::new() };
     map.iter().map(|(at, options)| (at.clone(), options.as_str().unwrap_or_default().to_owned())).collect()
 }

@@ -22,17 +22,17 @@ pub(crate) fn apply(config: &mut Map<String, Value>, text: &str) -> anyhow::Resu
         "ENV" => env(config, pairs(rest).with_context(bad)?),
         "LABEL" => {
             for (name, value) in pairs(rest).with_context(bad)? {
-                keys(config, "Labels").insert(name, value.into());
+                add(config, "Labels", name, value.into());
             }
         }
         "EXPOSE" => {
             for port in rest.split_whitespace() {
-                keys(config, "ExposedPorts").insert(exposed(port).with_context(bad)?, json!({}));
+                add(config, "ExposedPorts", exposed(port).with_context(bad)?, json!({}));
             }
         }
         "VOLUME" => {
             for place in words_or_json(rest) {
-                keys(config, "Volumes").insert(super::volumes::place(&place).with_context(bad)?, json!({}));
+                add(config, "Volumes", super::volumes::place(&place).with_context(bad)?, json!({}));
             }
         }
         "USER" => set(config, "User", rest.into()),
@@ -57,16 +57,14 @@ fn set(config: &mut Map<String, Value>, key: &str, value: Value) {
     config.insert(key.to_owned(), value);
 }
 
-/// The object under `key`, made if it is missing or null.
-fn keys<'a>(config: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
-    let value = config.entry(key).or_insert_with(|| json!({}));
-    if !value.is_object() {
-        *value = json!({});
-    }
-    match value {
-        Value::Object(map) => map,
-        _ => unreachable!("made an object above"),
-    }
+/// Adds to the object under `key`, made if it is missing or null.
+fn add(config: &mut Map<String, Value>, key: &str, name: String, value: Value) {
+    let mut all = match config.remove(key) {
+        Some(Value::Object(all)) => all,
+        _ => Map::new(),
+    };
+    all.insert(name, value);
+    config.insert(key.to_owned(), Value::Object(all));
 }
 
 /// The exec form (a JSON array), or the shell form.

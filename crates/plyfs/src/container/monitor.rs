@@ -80,7 +80,7 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     let claim = reconcile::claim(&store, &args.id)?
         .ok_or_else(|| anyhow!("container {} is being run by another process", args.id))?;
     let mut container = store.container(&args.id).map_err(anyhow::Error::new)?;
-    if container.state.running {
+    if reconcile::is_left(&container)? {
         container = reconcile::bury(&store, &container)?;
     }
     let host = store.host_config(&args.id).map_err(anyhow::Error::new)?;
@@ -163,11 +163,19 @@ impl Run<'_> {
         if container.state.started_at == plyfs_store::containers::NEVER {
             volumes::fill(container, &root)?;
         }
+        for point in container.mount_points.values() {
+            let is_dir = std::path::Path::new(&point.source).is_dir();
+            rootfs::make_mount_point(&root, &point.destination, is_dir)?;
+        }
+        for (place, _) in bundle::tmpfs_of(&self.host) {
+            rootfs::make_mount_point(&root, &place, true)?;
+        }
         let dir = self.store.layout().container(&container.id);
         etc::write(&dir, &config.hostname, bundle::network(&self.host))?;
         let cgroups = self.runtime.cgroups;
         let plan = Plan { container, host: &self.host, dir: &dir, root: path, who: &who, cgroups };
         bundle::write(&plan, self.dir.path())?;
+        std::fs::write(self.dir.file("exit"), "")?;
         std::fs::write(self.dir.file("runtime"), self.runtime.program().as_os_str().as_encoded_bytes())?;
         Ok(())
     }
@@ -211,6 +219,7 @@ impl Run<'_> {
         if let Err(error) = self.runtime.delete(&self.dir, id) {
             tracing::warn!("{}", told(&error));
         }
+        std::fs::write(self.dir.file("exit"), ended.shell_code().to_string())?;
         self.mounted.set(false);
         self.store.driver().put(&self.layers.id, &Servers)?;
         self.dir.remove()?;

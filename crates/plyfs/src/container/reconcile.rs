@@ -42,22 +42,27 @@ pub(crate) fn claim(store: &Store, id: &str) -> anyhow::Result<Option<File>> {
 /// Puts every container in order; those that cannot be are told of.
 pub(crate) fn all(store: &Store) {
     let Ok(containers) = store.containers() else { return };
-    for container in containers.iter().filter(|container| container.state.running) {
+    for container in &containers {
         if let Err(error) = one(store, container) {
             tracing::warn!("container {}: {}", container.short(), told(&error));
         }
     }
 }
 
+/// Was it being run by somebody who is dead? A start that was not yet recorded has left its directory.
+pub(crate) fn is_lost(store: &Store, container: &Container) -> anyhow::Result<bool> {
+    Ok((container.state.running || RunDir::of(&container.id)?.is_there()) && !store.is_run(&container.id)?)
+}
+
 /// A container as it is after it was put in order; `None` if it was to be removed at its end.
 pub(crate) fn one(store: &Store, container: &Container) -> anyhow::Result<Option<Container>> {
-    if !container.state.running || store.is_run(&container.id)? {
+    if !is_lost(store, container)? {
         return Ok(Some(container.clone()));
     }
     let Some(claim) = claim(store, &container.id)? else { return Ok(Some(container.clone())) };
     // Its monitor may have ended properly just now.
     let container = match store.container(&container.id) {
-        Ok(container) if container.state.running => container,
+        Ok(container) if is_left(&container)? => container,
         Ok(container) => return Ok(Some(container)),
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -70,6 +75,11 @@ pub(crate) fn one(store: &Store, container: &Container) -> anyhow::Result<Option
     store.remove_container(&container.id, claim, &Servers)?;
     volumes::remove_nameless(store, &container)?;
     Ok(None)
+}
+
+/// Something is left of a run. Asked by who has the claim.
+pub(crate) fn is_left(container: &Container) -> anyhow::Result<bool> {
+    Ok(container.state.running || RunDir::of(&container.id)?.is_there())
 }
 
 /// Ends what is left of a run that nobody watches. The caller has the claim.
@@ -85,6 +95,9 @@ pub(crate) fn bury(store: &Store, container: &Container) -> anyhow::Result<Conta
     let layers = store.container_layers(&container.id)?;
     store.driver().release(&layers.id, &Servers)?;
     run.remove()?;
+    if !container.state.running {
+        return Ok(container.clone());
+    }
     let after = store.update_container(&container.id, |container| {
         container.state.running = false;
         container.state.paused = false;

@@ -58,6 +58,30 @@ pub(crate) fn make_dirs(root: &Dir, path: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes what `source` is to be mounted on, unless something is there: a directory, or an empty file. (Runtimes would do it
+/// too, each with modes of its own.)
+pub(crate) fn make_mount_point(root: &Dir, path: &str, source_is_dir: bool) -> anyhow::Result<()> {
+    // There the runtime mounts filesystems of its own first.
+    if ["/dev", "/proc", "/sys"].iter().any(|system| Path::new(path).starts_with(system)) {
+        return Ok(());
+    }
+    if source_is_dir {
+        return match root.within(Path::new(path), Links::Inside) {
+            Err(error) if error.errno() == Errno::NOENT => make_dirs(root, path),
+            // What is wrong with it the runtime says.
+            _ => Ok(()),
+        };
+    }
+    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+    make_dirs(root, above)?;
+    let parent = root.within(Path::new(&format!("/{above}")), Links::Inside)?;
+    let Some(leaf) = Leaf::from_bytes(name.as_bytes()) else { bail!("{path:?} is no place for a file") };
+    if parent.try_stat(&leaf)?.is_none() {
+        parent.create(&leaf, 0o755).with_context(|| format!("making {path} in the container"))?;
+    }
+    Ok(())
+}
+
 /// Copies what is in `from` into `to`, with owners, modes, times and extended attributes, and gives `to` those of `from`,
 /// if `to` is empty.
 pub(crate) fn copy_into_empty(from: &Dir, to: &Dir) -> anyhow::Result<()> {

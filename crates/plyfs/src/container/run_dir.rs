@@ -5,7 +5,9 @@
 //! state/        the runtime's own
 //! runtime       the runtime's path
 //! tty.sock      on which the runtime hands the terminal over
+//! pid           of the first process
 //! log           the runtime's words
+//! exit          empty; in the end the exit code, for who has it open (the container may be removed with its end)
 //! ```
 
 use std::fs::{self, DirBuilder};
@@ -39,6 +41,11 @@ impl RunDir {
     /// The directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// There is, or was, a run.
+    pub(crate) fn is_there(&self) -> bool {
+        self.path.exists()
     }
 
     /// One of its files.

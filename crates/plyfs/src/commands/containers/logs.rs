@@ -44,20 +44,32 @@ pub(crate) fn run(args: &LogsArgs, store: &StoreArgs) -> Outcome {
     if !first(&mut reader, tail, &show)? {
         return Ok(exit::DONE);
     }
-    while args.follow {
+    if args.follow {
+        follow(&store, &container.id, &mut reader, &show)?;
+    }
+    Ok(exit::DONE)
+}
+
+/// What is written from now on, until the container ends or nobody reads any more.
+fn follow(
+    store: &Store,
+    id: &str,
+    reader: &mut Reader,
+    show: &dyn Fn(&Record) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    loop {
         // Asked before the last reading, so that nothing is missed.
-        let running = is_running(&store, &container.id);
+        let running = is_running(store, id);
         while let Some(record) = reader.next().context("reading the log")? {
             if !show(&record)? {
-                return Ok(exit::DONE);
+                return Ok(());
             }
         }
         if !running {
-            break;
+            return Ok(());
         }
         std::thread::sleep(GLANCE);
     }
-    Ok(exit::DONE)
 }
 
 fn is_running(store: &Store, id: &str) -> bool {

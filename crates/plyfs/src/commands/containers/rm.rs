@@ -21,6 +21,7 @@ pub(crate) fn run(args: &RmArgs, store: &StoreArgs) -> Outcome {
             // Forcing is for scripts: what is gone is gone.
             Err(failure) if args.force && failure.error.to_string().starts_with("No such container") => {
                 output::failure(&failure);
+                return Ok(());
             }
             done => done?,
         }

@@ -1,5 +1,7 @@
 //! `plyfs stop`, `plyfs kill`, `plyfs wait`.
 
+use std::fs::File;
+use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -11,6 +13,7 @@ use super::{each, find};
 use crate::cli::containers::{Containers, KillArgs, StopArgs};
 use crate::cli::store::StoreArgs;
 use crate::container::reconcile;
+use crate::container::run_dir::RunDir;
 use crate::exit::{Failure, Outcome};
 use crate::{output, store};
 
@@ -98,11 +101,27 @@ pub(crate) fn kill(args: &KillArgs, store: &StoreArgs) -> Outcome {
 pub(crate) fn wait(args: &Containers, store: &StoreArgs) -> Outcome {
     let store = store::open_to_write(store)?;
     each(&args.containers, &mut |name| {
-        let mut container = find(&store, name)?;
-        while container.state.running {
-            std::thread::sleep(GLANCE);
-            container = find(&store, &container.id)?;
-        }
-        output::raw(format!("{}\n", container.state.exit_code).as_bytes())
+        let container = find(&store, name)?;
+        let code = ended(&store, container)?;
+        output::raw(format!("{code}\n").as_bytes())
     })
+}
+
+/// Waits for a container's end.
+fn ended(store: &Store, mut container: Container) -> Result<i32, Failure> {
+    // Opened while it runs: it may be removed with its end.
+    let told = File::open(RunDir::of(&container.id)?.file("exit"));
+    while container.state.running {
+        std::thread::sleep(GLANCE);
+        match store.container(&container.id) {
+            Err(error) if error.is_not_found() => {
+                let text = io::read_to_string(told.context("the container was removed")?);
+                let code = text.context("reading the exit code")?.trim().parse();
+                return Ok(code.context("the container was removed while it ran")?);
+            }
+            Err(error) => return Err(anyhow::Error::new(error).into()),
+            Ok(now) => container = reconcile::one(store, &now)?.unwrap_or(container),
+        }
+    }
+    Ok(container.state.exit_code)
 }
