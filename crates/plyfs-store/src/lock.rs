@@ -32,7 +32,7 @@ pub(crate) fn exclusive_if_there(path: &Path) -> Result<Option<File>> {
 
 /// Locks the file at `path` if nobody else has; `None` if somebody has, or there is none.
 pub(crate) fn try_exclusive(path: &Path) -> Result<Option<File>> {
-    let file = match File::open(path) {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.doing("opening", path)?,
     };
