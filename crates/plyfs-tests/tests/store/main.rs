@@ -13,6 +13,7 @@ mod changes;
 mod common;
 mod counts;
 mod crash;
+mod docker;
 mod driver;
 mod graph;
 mod powercut;
