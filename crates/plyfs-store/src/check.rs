@@ -32,7 +32,27 @@ struct Finder<'a> {
     found: Vec<Problem>,
 }
 
+/// How much there is to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Directories with contents.
+    pub layers: usize,
+    /// Image configs.
+    pub images: usize,
+    /// Containers, whether they can be read or not.
+    pub containers: usize,
+}
+
 impl Store {
+    /// How much a check looks at.
+    pub fn counts(&self) -> Result<Counts> {
+        Ok(Counts {
+            layers: self.driver().layers()?.len(),
+            images: self.image_ids()?.len(),
+            containers: files::names(&self.layout().containers())?.len(),
+        })
+    }
+
     /// Everything that does not fit together, in no order. Work of living processes is no problem: what does not look the
     /// same twice was theirs.
     pub fn check(&self) -> Result<Vec<Problem>> {

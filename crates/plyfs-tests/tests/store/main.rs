@@ -10,6 +10,7 @@
 )]
 
 mod changes;
+mod check;
 mod common;
 mod counts;
 mod crash;

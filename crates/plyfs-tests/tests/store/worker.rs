@@ -126,6 +126,16 @@ struct Storm {
     containers: Vec<String>,
 }
 
+/// A little of everything, made in order: two images that share a layer, a container called `c`.
+pub(crate) fn fill(root: &Path) {
+    let store = Store::open(root, Access::Write, &Never).unwrap();
+    let mut storm = Storm::new(root, 0, 1);
+    for number in [0, 2] {
+        while !storm.pull(&store, number).unwrap() {}
+    }
+    storm.create(&store, 2, "/c").unwrap();
+}
+
 impl Storm {
     fn new(root: &Path, who: u64, seed: u64) -> Storm {
         let log = OpenOptions::new().create(true).append(true).open(log_of(root, who)).unwrap();
@@ -162,7 +172,10 @@ impl Storm {
                 expected(store.tag("moving", &name, &image_of(shared)).map(drop))
             }
             14 => expected(store.untag(&format!("moving:{}", self.random.below(4))).map(drop)),
-            15 | 16 => expected(self.create(store, shared)),
+            15 | 16 => {
+                let name = format!("/c{}", self.random.below(1000));
+                expected(self.create(store, shared, &name))
+            }
             17 | 18 => expected(self.remove_container(store)),
             _ => {
                 self.containers.clear();
@@ -229,11 +242,11 @@ impl Storm {
         intent.done().map(|()| true)
     }
 
-    fn create(&mut self, store: &Store, number: u64) -> Result<(), Error> {
+    fn create(&mut self, store: &Store, number: u64, name: &str) -> Result<(), Error> {
         let image = store.image(&image_of(number))?;
         let container = Container {
             id: store.new_container_id()?,
-            name: format!("/c{}", self.random.below(1000)),
+            name: name.to_owned(),
             image: image.id.to_string(),
             ..Container::default()
         };
