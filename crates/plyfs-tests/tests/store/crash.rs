@@ -17,13 +17,15 @@ use super::worker::{self, diff_of, files_of, image_of, layers_of, log_of};
 /// Processes at work.
 const WORKERS: u64 = 3;
 
-/// What the logs say of each image that one worker alone makes and removes: `P`, it was put; `R`, its removal was begun.
-pub(crate) fn logs(root: &Path, workers: u64) -> BTreeMap<u64, char> {
+/// What the logs say of each image that one worker alone makes and removes, last: `P`, it was put; `R`, its removal was
+/// begun; and how much they say of it.
+pub(crate) fn logs(root: &Path, workers: u64) -> BTreeMap<u64, (char, usize)> {
     let mut last = BTreeMap::new();
     for who in 0..workers {
         for line in fs::read_to_string(log_of(root, who)).unwrap_or_default().lines() {
             let (word, number) = line.split_once(' ').unwrap();
-            last.insert(number.parse().unwrap(), word.chars().next().unwrap());
+            let entry = last.entry(number.parse().unwrap()).or_insert((' ', 0));
+            *entry = (word.chars().next().unwrap(), entry.1 + 1);
         }
     }
     last
@@ -124,7 +126,7 @@ fn sigkill_at_any_instant() {
         }
         let logs = logs(&root, WORKERS);
         let must: BTreeSet<u64> =
-            logs.iter().filter(|(_, word)| **word == 'P').map(|(number, _)| *number).collect();
+            logs.iter().filter(|(_, (word, _))| *word == 'P').map(|(number, _)| *number).collect();
         put += must.len();
         let store = open();
         is_whole(&store, &must, &what);

@@ -12,20 +12,27 @@ use plyfs_tests::tree::Random;
 use super::common::{Never, Real, id};
 
 const WORK: &str = "PLYFS_STORE_WORKER";
+const TOLD: &str = "PLYFS_STORE_WORKER_TOLD";
 
 /// Starts a worker; it stops in order when its standard input is closed.
 #[track_caller]
 pub(crate) fn start(root: &Path, what: &str, who: u64, seed: u64) -> Child {
+    start_telling(root, root, what, who, seed)
+}
+
+/// The same, with its log beside `told`.
+#[track_caller]
+pub(crate) fn start_telling(root: &Path, told: &Path, what: &str, who: u64, seed: u64) -> Child {
     let exe = std::env::current_exe().expect("the path of this test");
     let mut command = Command::new(exe);
     command.args(["--exact", "worker::worker", "--ignored", "--nocapture", "--test-threads=1"]);
-    command.env(WORK, format!("{what} {who} {seed} {}", root.display()));
+    command.env(WORK, format!("{what} {who} {seed} {}", root.display())).env(TOLD, told);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("starting a worker")
 }
 
 /// Where a worker writes what it has done: beside the store, not in it.
-pub(crate) fn log_of(root: &Path, who: u64) -> PathBuf {
-    root.with_extension(format!("log{who}"))
+pub(crate) fn log_of(told: &Path, who: u64) -> PathBuf {
+    told.with_extension(format!("log{who}"))
 }
 
 #[test]
@@ -138,7 +145,8 @@ pub(crate) fn fill(root: &Path) {
 
 impl Storm {
     fn new(root: &Path, who: u64, seed: u64) -> Storm {
-        let log = OpenOptions::new().create(true).append(true).open(log_of(root, who)).unwrap();
+        let told = std::env::var_os(TOLD).map_or_else(|| root.to_owned(), PathBuf::from);
+        let log = OpenOptions::new().create(true).append(true).open(log_of(&told, who)).unwrap();
         let random = Random::new(seed.wrapping_mul(31).wrapping_add(who));
         Storm { root: root.to_owned(), who, random, log, containers: Vec::new() }
     }
