@@ -78,7 +78,8 @@ impl Union {
             let branch = self.stack.branch(b);
             crate::spec::BranchSpec { path: branch.path.clone(), ..branch.spec().clone() }
         });
-        let spec = MountSpec { branches: specs.collect(), ..MountSpec::default() };
+        let image_index = self.image_index().map(Path::to_owned);
+        let spec = MountSpec { branches: specs.collect(), image_index, ..MountSpec::default() };
         let below = if lower.is_empty() { None } else { Some(Union::open(&spec)?) };
         let mut all = Vec::new();
         let mut collect = |change| all.push(change);

@@ -10,6 +10,7 @@ mod log;
 mod mounted;
 mod output;
 mod personality;
+mod rootless;
 mod runtime_dir;
 mod serve;
 mod store;

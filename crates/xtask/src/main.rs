@@ -1,5 +1,5 @@
-//! Tasks of the plyfs repository: `cargo xtask tidy`, `cargo xtask test [--quick]`, `cargo xtask bench`
-//! and `cargo xtask soak`.
+//! Tasks of the plyfs repository: `cargo xtask tidy`, `cargo xtask test [--quick]`, `cargo xtask bench`,
+//! `cargo xtask bench-store` and `cargo xtask soak`.
 //!
 //! Here lives: which task is asked for. The rules are in [`tidy`], the order of the checks in [`mod@test`], what is
 //! measured in [`mod@bench`], what is endured in [`mod@soak`].
@@ -14,6 +14,7 @@ mod leftovers;
 mod run;
 mod soak;
 mod source;
+mod storebench;
 mod test;
 mod tidy;
 mod tools;
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask tidy
        cargo xtask test [--quick]
        cargo xtask bench [OPTIONS]
+       cargo xtask bench-store [OPTIONS]
        cargo xtask soak [OPTIONS]
 
 tidy   the house rules that no compiler knows: module headers, file sizes, crate edges, unsafe,
@@ -32,6 +34,8 @@ test   everything: format, lints, tidy, docs, licences, unit tests, then the mou
        model, and the outside programs (pjdfstest, fsx, a Debian root); --quick stops before the
        outside programs. With CI=true nothing may be skipped.
 bench  how fast plyfs is, against kernel overlayfs and others; `cargo xtask bench --help`
+bench-store
+       how fast images are loaded, pulled and run, against podman, skopeo and containerd
 soak   half an hour of mixed load with little memory: no growth, no leak, no stale answer;
        `cargo xtask soak --help`";
 
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(&root(), false),
         ["test", "--quick"] => test::run(&root(), true),
         ["soak", ..] => soak::run(&root(), &args[1..]),
+        ["bench-store", ..] => storebench::run(&root(), &args[1..]),
         ["bench", ..] => bench::run(&root(), &args[1..]),
         _ => {
             eprintln!("{USAGE}");

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::leftovers::Before;
 use crate::run::{self, Steps};
-use crate::{bench, soak, tidy, tools};
+use crate::{bench, soak, storebench, tidy, tools};
 
 /// Runs everything; `quick` stops before the outside programs.
 pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
@@ -36,6 +36,9 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
     if built {
         suite(&mut steps, root, "model", "");
         suite(&mut steps, root, "mounted", "");
+        for name in ["store", "images", "containers"] {
+            suite(&mut steps, root, name, "");
+        }
         if quick {
             println!("\n== matrix, bench, foreign: left out by --quick");
         } else {
@@ -43,6 +46,9 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
             // Whether it works; its times are no gate.
             steps.step("bench, short form", || {
                 bench::short(root, run::target_dir(root)?.join("release/plyfs"))
+            });
+            steps.step("bench-store, short form", || {
+                storebench::short(root, run::target_dir(root)?.join("release/plyfs"))
             });
             // Growth of memory is not judged in so short a time; answers and leaks are.
             steps

@@ -17,8 +17,9 @@ const MAX_CODE_LINES: usize = 400;
 /// Files that may be longer, and why.
 const LONG_FILES: &[(&str, &str)] = &[];
 
-/// Third-party packages allowed in Cargo.lock, so that growth is a decision.
-const MAX_DEPENDENCIES: usize = 130;
+/// Third-party packages allowed in Cargo.lock, so that growth is a decision. A good third of them are for other systems
+/// than Linux; HTTPS (ureq, rustls, the system's certificates) alone brought some 60.
+const MAX_DEPENDENCIES: usize = 230;
 
 /// Crates whose test code may speak of reserved names, raw protocol and so on without restraint.
 const TESTING: &[&str] = &["plyfs-tests", "xtask", "fuzz"];

@@ -27,6 +27,17 @@ const PACKAGES: &[(&str, &str)] = &[
     ("git", "git"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("unionfs", "unionfs-fuse"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("busybox", "busybox-static"),
+    ("crun", "crun"),
+    ("runc", "runc"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
+    ("buildah", "buildah"),
+    ("podman", "podman"),
+    ("docker-registry", "docker-registry"),
+    ("ctr", "containerd"),
+    ("zstd", "zstd"),
 ];
 
 /// Crates whose programs the suites run: program, crate.

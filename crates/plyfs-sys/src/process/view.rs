@@ -41,6 +41,24 @@ pub fn unshare_mounts() -> Result<Standing> {
     Ok(standing)
 }
 
+/// A user namespace and a mount namespace of our own, in which this process has every capability, and no ids yet: another
+/// process, outside, writes the maps (newuidmap(1)), or this one [`map_own_ids`]. Nothing mounted after this is seen by
+/// the host. Before the first thread.
+pub fn unshare_users_and_mounts() -> Result<()> {
+    unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).named("mount(make-rprivate)").map_err(|e| e.on("/"))
+}
+
+/// Maps root of this (new, unmapped) user namespace to `uid` and `gid`, which must be what we were before, and nothing
+/// else.
+pub fn map_own_ids(uid: u32, gid: u32) -> Result<()> {
+    // An unprivileged gid map is accepted only when setgroups is off (user_namespaces(7)).
+    write_map("/proc/self/setgroups", "deny")?;
+    write_map("/proc/self/uid_map", &format!("0 {uid} 1"))?;
+    write_map("/proc/self/gid_map", &format!("0 {gid} 1"))
+}
+
 fn unshare(flags: UnshareFlags) -> Result<()> {
     // SAFETY: the flags given here never hold CLONE_FILES, the one that could leave other threads' descriptors
     // dangling; namespaces touch no memory.

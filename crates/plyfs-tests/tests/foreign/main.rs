@@ -8,6 +8,7 @@
 
 mod debian;
 mod fsx;
+mod image;
 mod pjdfstest;
 
 use std::path::PathBuf;

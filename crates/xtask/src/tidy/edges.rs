@@ -14,7 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("plyfs-wire", &["plyfs-sys"]),
     ("plyfs-fuse", &["plyfs-sys", "plyfs-union", "plyfs-wire"]),
     ("plyfs-store", &["plyfs-sys", "plyfs-union"]),
-    ("plyfs-image", &["plyfs-sys", "plyfs-store"]),
+    ("plyfs-image", &["plyfs-sys", "plyfs-union", "plyfs-store"]),
     ("plyfs-snapshotter", &["plyfs-sys", "plyfs-store", "plyfs-union"]),
     (
         "plyfs",
@@ -28,7 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "plyfs-snapshotter",
         ],
     ),
-    ("plyfs-tests", &["plyfs-sys", "plyfs-union"]),
+    ("plyfs-tests", &["plyfs-sys", "plyfs-union", "plyfs-store", "plyfs-image"]),
     ("xtask", &[]),
 ];
 
@@ -38,7 +38,8 @@ const NEVER: &[(&str, &[&str])] = &[
     ("plyfs-union", &["tokio", "serde_json", "fuser"]),
     ("plyfs-wire", &["tokio", "serde_json"]),
     ("plyfs-fuse", &["tokio", "serde_json"]),
-    ("plyfs-store", &["tokio"]),
+    ("plyfs-store", &["tokio", "ureq", "tar"]),
+    ("plyfs-image", &["tokio", "clap"]),
 ];
 
 /// The complaints about edges.
