@@ -18,4 +18,5 @@ mod docker;
 mod driver;
 mod graph;
 mod powercut;
+mod windows;
 mod worker;

@@ -135,12 +135,18 @@ struct Storm {
 
 /// A little of everything, made in order: two images that share a layer, a container called `c`.
 pub(crate) fn fill(root: &Path) {
+    fill_images(root);
+    let store = Store::open(root, Access::Write, &Never).unwrap();
+    Storm::new(root, 0, 1).create(&store, 2, "/c").unwrap();
+}
+
+/// The images alone.
+pub(crate) fn fill_images(root: &Path) {
     let store = Store::open(root, Access::Write, &Never).unwrap();
     let mut storm = Storm::new(root, 0, 1);
     for number in [0, 2] {
         while !storm.pull(&store, number).unwrap() {}
     }
-    storm.create(&store, 2, "/c").unwrap();
 }
 
 impl Storm {
