@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Errno, Named, Result, SysError};
+use crate::stat::NewTime;
 
 const PAGE: u64 = 4096;
 
@@ -57,6 +58,22 @@ pub fn fallocate(file: &File, mode: u32, offset: u64, len: u64) -> Result<()> {
 /// lseek(2) with SEEK_DATA (`data`) or SEEK_HOLE.
 pub fn seek_data_hole(file: &File, offset: u64, data: bool) -> Result<u64> {
     rustix::fs::seek(file, if data { SeekFrom::Data(offset) } else { SeekFrom::Hole(offset) }).named("lseek")
+}
+
+/// fchown(2); `None` leaves an id alone.
+pub fn chown(file: &File, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
+    rustix::fs::fchown(file, uid, gid).named("fchown")
+}
+
+/// fchmod(2).
+pub fn chmod(file: &File, perm: u32) -> Result<()> {
+    rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(perm)).named("fchmod")
+}
+
+/// futimens(3).
+pub fn set_times(file: &File, atime: NewTime, mtime: NewTime) -> Result<()> {
+    rustix::fs::futimens(file, &crate::stat::timestamps(atime, mtime)).named("futimens")
 }
 
 /// fsync(2) or, with `data_only`, fdatasync(2).

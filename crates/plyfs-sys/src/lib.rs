@@ -19,9 +19,11 @@ pub mod obj;
 pub mod process;
 pub mod stat;
 pub mod uring;
+pub mod within;
 
 pub use dir::{Access, Dir, RawEntry, RenameHow};
 pub use error::{Errno, Result, SysError};
 pub use leaf::Leaf;
 pub use obj::{Obj, SetXattr};
 pub use stat::{Dev, Kind, NewTime, Stat, Time};
+pub use within::Links;

@@ -3,13 +3,16 @@
 //! Compares the union with a union of its read-only branches, but only where a writable branch has something: the
 //! cost is that of the changes, not of the trees.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use plyfs_sys::stat::Time;
 use plyfs_sys::{Errno, Kind, Leaf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
+use crate::ids::RealId;
 use crate::nodes::Node;
 use crate::resolve::{BranchIdx, Resolved};
 use crate::spec::MountSpec;
@@ -26,6 +29,8 @@ pub struct Change {
     pub file: Kind,
     /// Bytes of a regular file after the change (A, C), or of what is gone (D); else 0.
     pub size: u64,
+    /// Something of another type was there before.
+    pub hides_other: bool,
 }
 
 /// The letter of a change.
@@ -120,7 +125,13 @@ impl Walk<'_> {
             if gone {
                 let size = size_of(old, &name, resolved.kind)?;
                 let path = path.join(name.as_os_str());
-                (self.each)(Change { kind: ChangeKind::Deleted, path, file: resolved.kind, size });
+                (self.each)(Change {
+                    kind: ChangeKind::Deleted,
+                    path,
+                    file: resolved.kind,
+                    size,
+                    hides_other: false,
+                });
                 changed = true;
             }
         }
@@ -150,11 +161,12 @@ impl Walk<'_> {
             (Some(_), _) => ChangeKind::Changed,
         };
         let size = size_of(parent, name, now.kind)?;
-        (self.each)(Change { kind, path: path.to_owned(), file: now.kind, size });
+        let hides_other = before.as_ref().is_some_and(|(old, _)| old.kind != now.kind);
+        (self.each)(Change { kind, path: path.to_owned(), file: now.kind, size, hides_other });
         Ok(true)
     }
 
-    /// Served by the same object of the same read-only branches.
+    /// Served by the same object of the same read-only branches, and by no copy that was made under another name.
     fn is_same(&self, now: &Resolved, old: &Resolved) -> bool {
         let original = |branch: BranchIdx| self.lower.get(usize::from(branch)).copied();
         let dirs = || {
@@ -162,9 +174,22 @@ impl Walk<'_> {
                 && now.dirs.iter().zip(&old.dirs).all(|(a, b)| Some(a.0) == original(b.0) && a.1 == b.1)
         };
         !self.union.stack.writable(now.branch)
+            && !self.may_be_linked(now)
             && Some(now.branch) == original(old.branch)
             && now.ino == old.ino
             && dirs()
+    }
+}
+
+impl Walk<'_> {
+    /// One name of a hard-linked file was copied up: the others are changed with it, and any directory may have them.
+    fn may_be_linked(&self, now: &Resolved) -> bool {
+        let plinks = &self.union.plinks;
+        if now.kind.is_dir() {
+            return !plinks.is_empty();
+        }
+        let dev = self.union.stack.branch(now.branch).dev;
+        plinks.find(RealId { dev, ino: now.ino }).is_some()
     }
 }
 
@@ -203,10 +228,27 @@ fn present<T>(found: Result<T>) -> Result<Option<T>> {
 fn attributes_differ(new: &Side<'_>, old: &Side<'_>, times: bool) -> Result<bool> {
     let stat = |side: &Side<'_>| present(side.union.spot(&side.node));
     let (Some((_, a)), Some((_, b))) = (stat(new)?, stat(old)?) else { return Ok(true) };
-    Ok((a.perm, a.uid, a.gid) != (b.perm, b.uid, b.gid) || (times && !same_time(a.mtime, b.mtime)))
+    let differ = (a.perm, a.uid, a.gid) != (b.perm, b.uid, b.gid) || xattrs(new)? != xattrs(old)?;
+    Ok(differ || (times && !same_time(a.mtime, b.mtime)))
 }
 
 /// moby `pkg/archive/changes.go`, `sameFsTime`: one of them may have come out of an archive, without its fraction.
 fn same_time(a: Time, b: Time) -> bool {
     a == b || (a.sec == b.sec && (a.nsec == 0 || b.nsec == 0))
+}
+
+/// What users see of them, sorted; none where there can be none.
+fn xattrs(side: &Side<'_>) -> Result<Vec<(OsString, Vec<u8>)>> {
+    let list = match side.union.listxattr(side.node.ino) {
+        Err(Error::Refused(Refusal::Unsupported)) => return Ok(Vec::new()),
+        Err(Error::Sys { source, .. }) if source.errno() == Errno::OPNOTSUPP => return Ok(Vec::new()),
+        list => list?,
+    };
+    let mut all = Vec::new();
+    for name in list.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let name = OsStr::from_bytes(name);
+        all.push((name.to_owned(), side.union.getxattr(side.node.ino, name)?));
+    }
+    all.sort();
+    Ok(all)
 }

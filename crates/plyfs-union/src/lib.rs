@@ -23,6 +23,7 @@ mod handles;
 mod ids;
 pub mod image;
 mod index;
+pub mod layer;
 mod ledger;
 mod look;
 mod marks;

@@ -244,6 +244,11 @@ pub(crate) fn is_whiteout_device(dir: &Dir, leaf: &Leaf) -> Result<bool> {
     Ok(true)
 }
 
+/// What says of a character device 0/0 that it is one, in the order to try.
+pub(crate) fn device_marks() -> impl Iterator<Item = OsString> {
+    NAMESPACES.iter().map(|namespace| fact_name(namespace, Fact::Device))
+}
+
 /// Makes the whiteout of `name` in `dir`; fine if it is there already.
 pub(crate) fn make_whiteout(branch: &Branch, dir: &Dir, name: &Leaf) -> Result<()> {
     let made = match names::whiteout_of(name) {

@@ -108,6 +108,16 @@ pub(crate) fn whiteout_of(name: &Leaf) -> WhiteoutName {
     }
 }
 
+/// `.wh.NAME`, however long.
+pub(crate) fn whiteout_text(name: &Leaf) -> Vec<u8> {
+    [PREFIX, name.as_bytes()].concat()
+}
+
+/// Begins as a whiteout, but of nothing that can be a name.
+pub(crate) fn is_bad(leaf: &Leaf) -> bool {
+    leaf.as_bytes().strip_prefix(PREFIX).is_some_and(|name| Leaf::from_bytes(name).is_none())
+}
+
 /// The opaque mark.
 pub(crate) fn opaque_mark() -> Leaf {
     joined(OPAQUE, b"")

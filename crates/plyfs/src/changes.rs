@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn change(kind: ChangeKind, path: &str, file: Kind, size: u64) -> Change {
-        Change { kind, path: path.into(), file, size }
+        Change { kind, path: path.into(), file, size, hides_other: false }
     }
 
     #[test]

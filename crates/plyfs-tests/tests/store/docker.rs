@@ -9,7 +9,7 @@ use plyfs_tests::{Scratch, Snapshot, Want, plyfs, require_root, run};
 
 use super::common::{Never, Real};
 
-fn docker_root(scratch: &Scratch) -> PathBuf {
+pub(crate) fn docker_root(scratch: &Scratch) -> PathBuf {
     let root = scratch.dir("docker");
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/docker-aufs.tar.gz");
     let mut tar = std::process::Command::new("tar");

@@ -1,5 +1,5 @@
 //! Docker's tests of its AUFS driver (moby v23 `daemon/graphdriver/aufs/aufs_test.go`), one by one, by its names. Diff and
-//! ApplyDiff are archives: `plyfs-image`.
+//! ApplyDiff: `archives`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

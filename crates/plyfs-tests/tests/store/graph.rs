@@ -1,5 +1,4 @@
-//! Docker's tests for every graph driver (moby `daemon/graphdriver/graphtest`), by its names. DiffApply is among the tests of
-//! archives.
+//! Docker's tests for every graph driver (moby `daemon/graphdriver/graphtest`), by its names. DiffApply: `archives`.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};

@@ -9,6 +9,7 @@
     reason = "a test ends by panicking and says what it skips"
 )]
 
+mod archives;
 mod changes;
 mod check;
 mod common;

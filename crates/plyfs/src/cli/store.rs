@@ -37,6 +37,9 @@ pub(crate) struct InfoArgs {
 /// `plyfs check`
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
+    /// Also read every file of every image layer and compare with the layer's digest
+    #[arg(long)]
+    pub(crate) contents: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
