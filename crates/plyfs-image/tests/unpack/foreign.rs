@@ -120,7 +120,7 @@ fn corpora() -> Vec<(&'static str, Vec<u8>)> {
     go_prefix[345..357].copy_from_slice(b"long/prefix/");
     go_prefix[357..361].copy_from_slice(b"more");
     seal(&mut go_prefix);
-    let mut v7 = Head::new("v7dir/", 0).block();
+    let mut v7 = Head::new("v7dir/", 0).mode(0o755).block();
     v7[257..265].fill(0);
     seal(&mut v7);
     let mut holes = Head { gnu: true, ..Head::new("holes", b'S').size(4) }.block();

@@ -96,7 +96,7 @@ fn large_owners() {
 #[test]
 fn old_types() {
     let place = Place::new();
-    let mut v7 = Head::new("v7/", 0).block();
+    let mut v7 = Head::new("v7/", 0).mode(0o755).block();
     v7[257..265].fill(0);
     seal(&mut v7);
     let tar = Tar::new()

@@ -17,7 +17,7 @@ use plyfs_union::{
 use proptest::prelude::*;
 
 use crate::packed::names;
-use crate::support::{Head, Place, Tar, tree};
+use crate::support::{Head, Place, Tar, root, tree};
 
 const READ_WRITE: OpenHow = OpenHow {
     read: true,
@@ -169,6 +169,9 @@ fn base() -> Place {
 
 #[test]
 fn nothing_changed_is_nothing() {
+    if !root() {
+        return;
+    }
     let (up, low) = (Place::new(), base());
     let union = Spoken::open(Some(&up), &[&low]);
     let (_, packed) = commit(&union, &[&low]);
@@ -177,6 +180,9 @@ fn nothing_changed_is_nothing() {
 
 #[test]
 fn changes_of_every_kind() {
+    if !root() {
+        return;
+    }
     let (up, low) = (Place::new(), base());
     let union = Spoken::open(Some(&up), &[&low]);
     union.file("new").unwrap().unwrap();
@@ -198,6 +204,9 @@ fn changes_of_every_kind() {
 /// The whole moved tree is in the layer, and its old place is gone.
 #[test]
 fn renamed_directories() {
+    if !root() {
+        return;
+    }
     let (up, low) = (Place::new(), base());
     let union = Spoken::open(Some(&up), &[&low]);
     union.mv("d", "moved").unwrap().unwrap();
@@ -220,6 +229,9 @@ fn renamed_directories() {
 /// Only metadata was copied up: the layer has the data that is below.
 #[test]
 fn copies_of_metadata_alone() {
+    if !root() {
+        return;
+    }
     let (up, low) = (Place::new(), base());
     let spec = format!("lowerdir={},upperdir={},metacopy=on", low.layer().display(), up.layer().display());
     let Ok(parsed) = parse(&[spec.as_ref()], Unknown::Warn) else { panic!("{spec}") };
@@ -235,6 +247,9 @@ fn copies_of_metadata_alone() {
 /// One name of a hard-linked file was written: the others show the same, so they are in the layer, as its links.
 #[test]
 fn pseudo_links() {
+    if !root() {
+        return;
+    }
     let (up, low) = (Place::new(), base());
     let union = Spoken::open(Some(&up), &[&low]);
     union.write("h1", "through one name").unwrap();
@@ -250,6 +265,9 @@ fn pseudo_links() {
 
 #[test]
 fn a_directory_in_the_place_of_a_file_lets_nothing_through() {
+    if !root() {
+        return;
+    }
     let (up, low, lowest) = (Place::new(), Place::new(), Place::new());
     lowest.unpack(&Tar::new().dir("x").file("x/deep", "").end()).unwrap();
     low.unpack(&Tar::new().file("x", "").end()).unwrap();
@@ -270,6 +288,9 @@ fn a_directory_in_the_place_of_a_file_lets_nothing_through() {
 
 #[test]
 fn long_names_and_their_whiteouts() {
+    if !root() {
+        return;
+    }
     let (up, low) = (Place::new(), Place::new());
     let (long, other) = ("n".repeat(255), "o".repeat(253));
     let tar = Tar::new()
@@ -288,6 +309,9 @@ fn long_names_and_their_whiteouts() {
 
 #[test]
 fn the_root_s_own_attributes() {
+    if !root() {
+        return;
+    }
     let (up, low) = (Place::new(), base());
     let union = Spoken::open(Some(&up), &[&low]);
     union.chmod("", 0o700).unwrap();
@@ -320,6 +344,9 @@ proptest! {
 
     #[test]
     fn commits_of_random_changes(steps in proptest::collection::vec((any::<u8>(), 0usize..12, 0usize..12), 1..25)) {
+    if !root() {
+        return Ok(());
+    }
         let (up, low) = (Place::new(), base());
         let union = Spoken::open(Some(&up), &[&low]);
         for one in steps {
