@@ -6,6 +6,8 @@
 //! unpacked as it stands (sparse files, private words).
 
 mod assemble;
+mod encode;
+mod rewrite;
 mod size;
 mod writer;
 
