@@ -66,7 +66,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Makes a new file, mode 0600.
 pub(crate) fn create_new(path: &Path) -> Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).doing("making", path)
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).doing("making", path)
 }
 
 /// Names in `dir` are on disk when this returns.

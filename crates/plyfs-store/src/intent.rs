@@ -131,8 +131,8 @@ impl Intent {
     }
 
     fn tell(&self, line: &str) -> Result<()> {
-        let mut file = &self.file;
-        file.write_all(format!("{line}\n").as_bytes()).doing("writing", &self.path)?;
+        // In one call: several threads tell.
+        (&self.file).write_all(format!("{line}\n").as_bytes()).doing("writing", &self.path)?;
         self.file.sync_data().doing("syncing", &self.path)
     }
 

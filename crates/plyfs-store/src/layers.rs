@@ -58,7 +58,7 @@ impl LayerDraft {
         &self.dir
     }
 
-    /// A file for tar-split metadata, gzipped. Sync it before committing.
+    /// A file for tar-split metadata, gzipped, open for reading and writing. Sync it before committing.
     pub fn tar_split(&self) -> Result<File> {
         files::create_new(&self.record.path().join(TAR_SPLIT))
     }
@@ -113,6 +113,13 @@ impl Store {
             self.driver().remove(&draft.id, mounter)?;
         }
         self.need_layer(&chain)
+    }
+
+    /// Removes a draft that is not to become a layer, before its intent would.
+    pub fn drop_draft(&self, draft: LayerDraft, mounter: &dyn Mounter) -> Result<()> {
+        let id = draft.id.clone();
+        drop(draft);
+        self.driver().remove(&id, mounter)
     }
 
     /// Has this stack been registered? If so, `intent` keeps it from now on.

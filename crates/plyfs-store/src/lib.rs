@@ -24,6 +24,7 @@ mod error;
 mod files;
 pub mod id;
 pub mod images;
+mod index;
 pub mod info;
 pub mod intent;
 pub mod layers;

@@ -4,6 +4,7 @@
 //! whiteout or a FUSE message is. Errors say which call failed on what ([`SysError`]), printed like strace(1).
 #![allow(unsafe_code, reason = "this crate is where unsafe lives; each block says why it is sound")]
 
+pub mod channel;
 pub mod cred;
 pub mod dev;
 pub mod dir;

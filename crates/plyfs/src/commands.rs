@@ -37,7 +37,7 @@ fn other(command: Command, store: &StoreArgs) -> Outcome {
         Command::TryInit(args) => try_cmd::init::run(&args).map_err(try_failure),
         Command::Status(args) => status::run(&args),
         Command::Which(args) => which::run(&args),
-        Command::Diff(args) => diff::run(&args),
+        Command::Diff(args) => diff::run(&args, store),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

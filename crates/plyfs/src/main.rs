@@ -3,6 +3,7 @@
 mod changes;
 mod cli;
 mod commands;
+mod container;
 mod daemon;
 mod exit;
 mod hints;

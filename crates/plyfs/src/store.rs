@@ -31,7 +31,7 @@ pub(crate) fn open_to_write(args: &StoreArgs) -> Result<Store, Failure> {
 }
 
 /// The store's root: as said, or the user's own place.
-fn root(args: &StoreArgs) -> anyhow::Result<PathBuf> {
+pub(crate) fn root(args: &StoreArgs) -> anyhow::Result<PathBuf> {
     if let Some(root) = &args.root {
         return Ok(root.clone());
     }
@@ -54,6 +54,8 @@ impl Mounter for Servers {
         // A program of its own, so that no descriptor (the store's locks!) goes with it.
         let mut command = Command::new("/proc/self/exe");
         command.arg0_plyfs().arg("mount").arg("-o").arg(spec.options()).arg("none").arg(target);
+        // A monitor is deaf to most signals; a server is not to be.
+        plyfs_sys::process::signals::unblock_all_in(&mut command);
         let said = command.stdin(Stdio::null()).output().context("starting the server")?;
         if said.status.success() {
             return Ok(());
@@ -70,7 +72,8 @@ impl Mounter for Servers {
     }
 }
 
-trait Named {
+pub(crate) trait Named {
+    /// Under its own name, whatever this program was called.
     fn arg0_plyfs(&mut self) -> &mut Self;
 }
 

@@ -19,6 +19,9 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
+/// What reserved words begin with.
+const WH: &str = concat!('.', "wh.");
+
 type Archive = Builder<Vec<u8>>;
 
 fn archives() -> io::Result<Vec<(&'static str, Vec<u8>)>> {
@@ -46,10 +49,10 @@ fn archives() -> io::Result<Vec<(&'static str, Vec<u8>)>> {
             put(a, "d/p", EntryType::Fifo, "", b"")
         })?),
         ("whiteouts", make(&|a| {
-            put(a, "d/.wh..wh..opq", EntryType::Regular, "", b"")?;
-            put(a, ".wh.gone", EntryType::Regular, "", b"")?;
-            put(a, ".wh..wh.plnk/1", EntryType::Regular, "", b"source")?;
-            put(a, "linked", EntryType::Link, ".wh..wh.plnk/1", b"")
+            put(a, &format!("d/{WH}{WH}.opq"), EntryType::Regular, "", b"")?;
+            put(a, &format!("{WH}gone"), EntryType::Regular, "", b"")?;
+            put(a, &format!("{WH}{WH}plnk/1"), EntryType::Regular, "", b"source")?;
+            put(a, "linked", EntryType::Link, &format!("{WH}{WH}plnk/1"), b"")
         })?),
         ("pax", make(&|a| {
             let records: [(&str, &[u8]); 4] =

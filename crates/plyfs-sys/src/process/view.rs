@@ -74,6 +74,23 @@ pub fn unshare_pids() -> Result<()> {
     unshare(UnshareFlags::NEWPID)
 }
 
+/// Lets `command` run in a mount namespace of its own in which the mount at `hidden` is not there. Unmounts outside reach
+/// into it where the outside shares its mounts; nothing reaches out.
+pub fn hide_mount_from(command: &mut Command, hidden: &Path) -> Result<()> {
+    let hidden = c_path(hidden)?;
+    let hide = move || {
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        unshare(UnshareFlags::NEWNS).map_err(|error| error.errno())?;
+        rustix::mount::mount_change(c"/", slave)?;
+        rustix::mount::unmount(hidden.as_c_str(), UnmountFlags::DETACH)?;
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only, with a string made beforehand: it allocates nothing (an error of
+    // ours is a number and a static text), takes no lock and cannot panic.
+    unsafe { command.pre_exec(hide) };
+    Ok(())
+}
+
 /// Binds `from` and everything mounted below it at `to`.
 pub fn bind_all(from: &Path, to: &Path) -> Result<()> {
     rustix::mount::mount_bind_recursive(from, to).named("mount(bind)").map_err(|e| e.on(to))

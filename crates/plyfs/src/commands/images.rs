@@ -1,10 +1,107 @@
 //! Commands about images.
 
-use crate::cli::images::ImageCommand;
+mod history;
+mod list;
+mod load;
+mod progress;
+mod pull;
+mod rmi;
+mod save;
+mod tag;
+mod times;
+
+use std::io;
+
+use plyfs_image::Work;
+use plyfs_image::limits::Limits;
+use plyfs_image::progress::{Cancel, Progress};
+use plyfs_store::Store;
+use plyfs_sys::process::signals::Signals;
+
+use crate::cli::images::{ImageCommand, LimitArgs};
 use crate::cli::store::StoreArgs;
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
+use crate::output::Page;
+use crate::store::Servers;
 
 /// Carries out one of them.
-pub(crate) fn run(command: ImageCommand, _store: &StoreArgs) -> Outcome {
-    match command {}
+pub(crate) fn run(command: ImageCommand, store: &StoreArgs) -> Outcome {
+    match command {
+        ImageCommand::Pull(args) => pull::run(args, store),
+        ImageCommand::Load(args) => load::run(args, store),
+        ImageCommand::Save(args) => save::run(&args, store),
+        ImageCommand::Images(args) => list::run(&args, store),
+        ImageCommand::Rmi(args) => rmi::run(&args, store),
+        ImageCommand::Tag(args) => tag::run(&args, store),
+        ImageCommand::History(args) => history::run(&args, store),
+    }
+}
+
+/// An error of the library on its way out.
+fn failed(error: plyfs_image::Error) -> Failure {
+    anyhow::Error::new(error).into()
+}
+
+/// Does long work: with the limits of the command line, stopped by SIGINT, SIGTERM and SIGHUP.
+fn at_work<T>(
+    store: &Store,
+    args: &LimitArgs,
+    progress: &dyn Progress,
+    act: impl FnOnce(&Work<'_>) -> plyfs_image::Result<T>,
+) -> Result<T, Failure> {
+    let mut limits = Limits::default();
+    for (name, value) in &args.limits {
+        limits.set(name, *value);
+    }
+    let cancel = stopped_by_signals()?;
+    let work = Work {
+        store,
+        mounter: &Servers,
+        limits: &limits,
+        jobs: usize::from(args.jobs),
+        progress,
+        cancel: &cancel,
+    };
+    act(&work).map_err(failed)
+}
+
+/// A switch that signals turn. Called before other threads are made: these have the signals blocked too.
+fn stopped_by_signals() -> Result<std::sync::Arc<Cancel>, Failure> {
+    const HANGUP: i32 = 1;
+    const INTERRUPT: i32 = 2;
+    const TERMINATE: i32 = 15;
+    let signals = Signals::block(&[HANGUP, INTERRUPT, TERMINATE]).map_err(anyhow::Error::new)?;
+    let cancel = std::sync::Arc::new(Cancel::new());
+    let heard = cancel.clone();
+    // It ends with the process.
+    std::thread::spawn(move || {
+        while signals.next().is_ok() {
+            heard.cancel();
+        }
+    });
+    Ok(cancel)
+}
+
+/// Twelve digits of an id, as Docker shows it.
+fn short(id: &str) -> String {
+    match id.strip_prefix("sha256:") {
+        Some(digits) => digits.chars().take(12).collect(),
+        None => id.to_owned(),
+    }
+}
+
+/// Columns that line up, three blanks between them, as Docker's.
+fn table(page: &mut Page<'_>, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or_default() + 3
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: String =
+            cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        page.line(padded.trim_end())
+    };
+    line(&mut head.iter().copied())?;
+    rows.iter().try_for_each(|row| line(&mut row.iter().map(String::as_str)))
 }

@@ -1,0 +1,207 @@
+//! The images of a store: finding, listing, naming, removing.
+
+use plyfs_store::images::Image;
+use plyfs_store::{ChainId, ImageId, Mounter, Store};
+
+use crate::error::{Error, Result};
+use crate::reference::Reference;
+
+/// One row of the list of images: an image under one of its names, or without any.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// `debian`, if it has a name.
+    pub repository: Option<String>,
+    /// `12`, if it has a tag in this repository.
+    pub tag: Option<String>,
+    /// `sha256:...` of its manifest in this repository, if it came from a registry.
+    pub digest: Option<String>,
+    /// The image.
+    pub id: ImageId,
+    /// When it was made, if it says so.
+    pub created: Option<jiff::Timestamp>,
+    /// Bytes of all its layers.
+    pub size: u64,
+}
+
+/// What a word on the command line means: a name (with `latest` if nothing is said), or the beginning of an id.
+pub fn find(store: &Store, word: &str) -> Result<ImageId> {
+    if let Some(id) = full_id(word) {
+        return store.image(&id).map(|image| image.id).map_err(Error::from);
+    }
+    if let Ok(reference) = Reference::parse(word)
+        && let Some(id) = store.tags()?.find(&reference.key())
+    {
+        return Ok(id);
+    }
+    store.image_by_prefix(word)?.ok_or_else(|| Error::no_image(word))
+}
+
+fn full_id(word: &str) -> Option<ImageId> {
+    let digest = word.parse().or_else(|_| plyfs_store::Digest::from_hex(word));
+    digest.ok().map(ImageId)
+}
+
+/// Bytes of all layers of an image.
+pub fn size(store: &Store, image: &Image) -> Result<u64> {
+    let Some(top) = image.top() else { return Ok(0) };
+    Ok(store.stack(&top)?.iter().map(|layer| layer.size).sum())
+}
+
+/// All images, newest first; only those of `repository` if that is said (with a tag: only that).
+pub fn list(store: &Store, only: Option<&Reference>) -> Result<Vec<Row>> {
+    let tags = store.tags()?;
+    let mut rows = Vec::new();
+    for id in store.image_ids()? {
+        let image = match store.image(&id) {
+            // Removed in this moment.
+            Err(error) if error.is_not_found() => continue,
+            image => image?,
+        };
+        let size = size(store, &image)?;
+        let names: Vec<Reference> =
+            tags.of(&id).iter().filter_map(|tag| Reference::parse(&tag.reference).ok()).collect();
+        for (repository, tag, digest) in named(&names, only) {
+            rows.push(Row { repository, tag, digest, id, created: image.created, size });
+        }
+    }
+    rows.sort_by(|a, b| {
+        b.created
+            .cmp(&a.created)
+            .then_with(|| (&a.repository, &a.tag, a.id).cmp(&(&b.repository, &b.tag, b.id)))
+    });
+    Ok(rows)
+}
+
+type Names = (Option<String>, Option<String>, Option<String>);
+
+/// A row for each tag; for a repository that has only the digest, one without a tag; for an image without any, one.
+fn named(names: &[Reference], only: Option<&Reference>) -> Vec<Names> {
+    let mut rows = Vec::new();
+    for name in names {
+        let fits = only.is_none_or(|only| {
+            only.name() == name.name() && (only.tag().is_none() || only.tag() == name.tag())
+        });
+        let of_same = |other: &&Reference| other.name() == name.name();
+        let has_tag = names.iter().filter(of_same).any(|other| other.tag().is_some());
+        if !fits || (name.tag().is_none() && has_tag) {
+            continue;
+        }
+        let digest = names.iter().filter(of_same).find_map(|other| other.digest().map(ToString::to_string));
+        rows.push((Some(name.familiar_name()), name.tag().map(str::to_owned), digest));
+    }
+    if names.is_empty() && only.is_none() {
+        rows.push((None, None, None));
+    }
+    rows
+}
+
+/// Names an image.
+pub fn tag(store: &Store, image: &str, name: &Reference) -> Result<()> {
+    if name.digest().is_some() {
+        return Err(Error::Refused(format!("{name}: a digest cannot be given as a name; give a tag")));
+    }
+    let id = find(store, image)?;
+    let name = name.clone().or_latest();
+    store.tag(&name.familiar_name(), &name.key(), &id)?;
+    Ok(())
+}
+
+/// What removing did, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Gone {
+    /// Names that were taken away.
+    pub untagged: Vec<String>,
+    /// The image, if it went.
+    pub image: Option<ImageId>,
+    /// Stacks whose top layers went with it.
+    pub layers: Vec<ChainId>,
+}
+
+/// Removes what `word` means, by Docker's rules: a name is taken away, and with its last name the image goes; by its id an
+/// image goes with its names if these are all of one repository (else only with `force`).
+pub fn remove(store: &Store, word: &str, force: bool, mounter: &dyn Mounter) -> Result<Gone> {
+    let id = find(store, word)?;
+    let names: Vec<String> = store.tags()?.of(&id).into_iter().map(|tag| tag.reference).collect();
+    let by_name = Reference::parse(word).ok().map(|name| name.key()).filter(|key| names.contains(key));
+    let mut gone = Gone::default();
+    if let Some(key) = by_name {
+        let rest = rest_after(&names, &key);
+        if !rest.is_empty() {
+            for name in names.iter().filter(|name| !rest.contains(name)) {
+                store.untag(name)?;
+                gone.untagged.push(name.clone());
+            }
+            return Ok(gone);
+        }
+    } else if !force && repositories(&names) > 1 {
+        return Err(Error::Refused(format!(
+            "image {} has names in several repositories ({}): remove them by name, or give --force",
+            id.0.short(),
+            names.join(", ")
+        )));
+    }
+    let removed = store.remove_image(&id, force, mounter)?;
+    Ok(Gone { untagged: removed.untagged, image: Some(id), layers: removed.freed.layers })
+}
+
+/// The names that are left after `key` is taken away. With the last tag of a repository its digests go too (moby
+/// `image_delete.go`): they are names that nobody gave.
+fn rest_after(names: &[String], key: &str) -> Vec<String> {
+    let repository = |name: &str| Reference::parse(name).map(|name| name.name()).unwrap_or_default();
+    let mut rest: Vec<String> = names.iter().filter(|name| *name != key).cloned().collect();
+    let own = repository(key);
+    let last_tag = !rest.iter().any(|name| repository(name) == own && !name.contains('@'));
+    if last_tag && !key.contains('@') {
+        rest.retain(|name| repository(name) != own);
+    }
+    rest
+}
+
+fn repositories(names: &[String]) -> usize {
+    let mut all: Vec<String> =
+        names.iter().filter_map(|name| Reference::parse(name).ok()).map(|name| name.name()).collect();
+    all.sort();
+    all.dedup();
+    all.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn references(names: &[&str]) -> Vec<Reference> {
+        names.iter().map(|name| Reference::parse(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn rows_are_dockers() {
+        let at = format!("sha256:{}", "0a".repeat(32));
+        let in_a = format!("a@{at}");
+        let in_b = format!("b@{at}");
+        let names = references(&["a:1", "a:2", &in_a, &in_b, "c:latest"]);
+        let told = |only: Option<&str>| {
+            let only = only.map(|only| Reference::parse(only).unwrap());
+            let show = |(repository, tag, digest): Names| {
+                let word = |of: Option<String>| of.unwrap_or_else(|| "-".to_owned());
+                format!("{} {} {}", word(repository), word(tag), if digest.is_some() { "d" } else { "-" })
+            };
+            named(&names, only.as_ref()).into_iter().map(show).collect::<Vec<_>>()
+        };
+        assert_eq!(told(None), ["a 1 d", "a 2 d", "b - d", "c latest -"]);
+        assert_eq!(told(Some("a")), ["a 1 d", "a 2 d"]);
+        assert_eq!(told(Some("docker.io/library/a:2")), ["a 2 d"]);
+        assert_eq!(named(&[], None).len(), 1);
+        assert!(named(&[], Some(&names[0])).is_empty());
+    }
+
+    #[test]
+    fn the_last_tag_takes_the_digest_with_it() {
+        let digest = format!("a@sha256:{}", "0a".repeat(32));
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert!(rest_after(&names(&["a:1", &digest]), "a:1").is_empty());
+        assert_eq!(rest_after(&names(&["a:1", "a:2", &digest]), "a:1"), ["a:2", &digest]);
+        assert_eq!(rest_after(&names(&["a:1", "b:1", &digest]), "a:1"), ["b:1"]);
+        assert_eq!(rest_after(&names(&["a:1", &digest]), &digest), ["a:1"]);
+        assert_eq!(repositories(&names(&["a:1", "a:2", &digest])), 1);
+    }
+}
