@@ -4,6 +4,7 @@
 //! whiteout or a FUSE message is. Errors say which call failed on what ([`SysError`]), printed like strace(1).
 #![allow(unsafe_code, reason = "this crate is where unsafe lives; each block says why it is sound")]
 
+pub mod channel;
 pub mod cred;
 pub mod dev;
 pub mod dir;
@@ -12,6 +13,7 @@ pub mod file;
 pub mod fsinfo;
 pub mod handle;
 pub mod leaf;
+pub mod mapped;
 pub mod memory;
 pub mod mounts;
 pub mod obj;

@@ -139,6 +139,30 @@ pub fn wait_gone(pid: u32, limit: Duration) -> Result<bool> {
     }
 }
 
+/// Sends a signal to the process that had `pid` and began at `start` ([`start_time`]), and to no other that got its
+/// number since; one that is gone is ESRCH.
+pub fn send_to(pid: u32, start: u64, signal: i32) -> Result<()> {
+    let fd = rustix::process::pidfd_open(pid_of(pid)?, PidfdFlags::empty()).named("pidfd_open")?;
+    // Whoever has the number now keeps it as long as the descriptor means the same process.
+    if start_time(pid) != Some(start) {
+        return Err(SysError::new("pidfd_send_signal", Errno::SRCH));
+    }
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
+    // SAFETY: pidfd_send_signal(2) with a descriptor that `fd` keeps open; the third argument may be null.
+    let answer = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, signal, no_info, 0) };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(SysError::from_io("pidfd_send_signal", &std::io::Error::last_os_error()))
+    }
+}
+
+/// Orphans among this process' descendants become its children, to be waited for (prctl(2), PR_SET_CHILD_SUBREAPER).
+pub fn adopt_orphans() -> Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).named("prctl(SUBREAPER)")
+}
+
 /// A session of its own: no controlling terminal, no job control.
 pub fn new_session() -> Result<()> {
     rustix::process::setsid().named("setsid").map(|_| ())
@@ -194,10 +218,22 @@ pub fn may_pass_through() -> bool {
     may_administer() && in_initial_user_namespace()
 }
 
+/// The id maps of our user namespace, as text: two processes of one text see the same owners on one filesystem.
+pub fn id_maps() -> Result<String> {
+    let read = |file: &str| std::fs::read_to_string(file).map_err(|e| SysError::from_io("read", &e).on(file));
+    Ok(read("/proc/self/uid_map")? + &read("/proc/self/gid_map")?)
+}
+
 /// access(2) for writing, with the effective ids.
 pub fn may_write(path: &Path) -> bool {
     let (here, flags) = (rustix::fs::CWD, rustix::fs::AtFlags::EACCESS);
     rustix::fs::accessat(here, path, rustix::fs::Access::WRITE_OK, flags).is_ok()
+}
+
+/// A regular file that may be executed, with the effective ids.
+pub fn may_execute(path: &Path) -> bool {
+    let (here, flags) = (rustix::fs::CWD, rustix::fs::AtFlags::EACCESS);
+    path.is_file() && rustix::fs::accessat(here, path, rustix::fs::Access::EXEC_OK, flags).is_ok()
 }
 
 /// Takes an exclusive flock(2) on a directory, held until the descriptor is closed; `None` when another has it.

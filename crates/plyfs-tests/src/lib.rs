@@ -11,6 +11,7 @@
 
 pub mod cmd;
 pub mod gate;
+pub mod images;
 pub mod model;
 pub mod mount;
 pub mod probe;

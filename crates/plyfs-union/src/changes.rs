@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use plyfs_sys::stat::Time;
 use plyfs_sys::{Errno, Kind, Leaf};
 
 use crate::error::{Error, Refusal, Result};
@@ -59,23 +60,35 @@ struct Walk<'a> {
     union: &'a Union,
     /// Positions of the read-only branches in the whole stack.
     lower: Vec<BranchIdx>,
+    /// A directory whose time alone differs is changed.
+    dir_times: bool,
     each: &'a mut dyn FnMut(Change),
 }
 
 impl Union {
-    /// Tells every change, sorted by path.
+    /// Tells every change, sorted by path. A directory of which only the modification time differs is none.
     pub fn changes(&self, each: &mut dyn FnMut(Change)) -> Result<()> {
+        self.tell_changes(false, each)
+    }
+
+    /// The same by Docker's rule: it is one, unless the times are the same as far as archives keep them (whole seconds).
+    pub fn changes_and_times(&self, each: &mut dyn FnMut(Change)) -> Result<()> {
+        self.tell_changes(true, each)
+    }
+
+    fn tell_changes(&self, dir_times: bool, each: &mut dyn FnMut(Change)) -> Result<()> {
         let lower: Vec<BranchIdx> =
             self.stack.branches.iter().filter(|b| !b.writable).map(|b| b.index).collect();
         let specs = lower.iter().map(|&b| {
             let branch = self.stack.branch(b);
             crate::spec::BranchSpec { path: branch.path.clone(), ..branch.spec().clone() }
         });
-        let spec = MountSpec { branches: specs.collect(), ..MountSpec::default() };
+        let image_index = self.image_index().map(Path::to_owned);
+        let spec = MountSpec { branches: specs.collect(), image_index, ..MountSpec::default() };
         let below = if lower.is_empty() { None } else { Some(Union::open(&spec)?) };
         let mut all = Vec::new();
         let mut collect = |change| all.push(change);
-        let mut walk = Walk { union: self, lower, each: &mut collect };
+        let mut walk = Walk { union: self, lower, dir_times, each: &mut collect };
         let new = Side { union: self, node: self.root.clone() };
         new.node.refer();
         let old = below.as_ref().map(|below| Side { union: below, node: below.root.clone() });
@@ -95,6 +108,14 @@ impl Walk<'_> {
     fn compare(&mut self, path: &Path, new: &Side<'_>, old: Option<&Side<'_>>) -> Result<bool> {
         let mut changed = false;
         for (name, resolved) in present(lines(new))?.unwrap_or_default() {
+            // First by the indexes alone: most names of a directory are what they were.
+            let before = match old {
+                Some(old) => index(&*old.union.listed(&old.node)?)?.resolved(name.as_os_str()),
+                None => None,
+            };
+            if before.as_ref().is_some_and(|before| self.is_same(&resolved, before)) {
+                continue;
+            }
             let before = old.map(|old| child(old, &name)).transpose()?.flatten();
             changed |= self.compare_name(&path.join(name.as_os_str()), new, &name, &resolved, before)?;
         }
@@ -125,10 +146,6 @@ impl Walk<'_> {
         now: &Resolved,
         before: Option<(Resolved, Side<'_>)>,
     ) -> Result<bool> {
-        let untouched = before.as_ref().is_some_and(|(old, _)| self.is_same(now, old));
-        if untouched {
-            return Ok(false);
-        }
         let Some((_, new)) = child(parent, name)? else { return Ok(false) };
         let same_kind = before.as_ref().filter(|(old, _)| old.kind == now.kind);
         let inside =
@@ -136,7 +153,7 @@ impl Walk<'_> {
         let kind = match (&before, now.kind) {
             (None, _) => ChangeKind::Added,
             (Some((old, old_side)), Kind::Dir) if old.kind.is_dir() => {
-                if !inside && !attributes_differ(&new, old_side)? {
+                if !inside && !attributes_differ(&new, old_side, self.dir_times)? {
                     return Ok(false);
                 }
                 ChangeKind::Changed
@@ -208,10 +225,16 @@ fn present<T>(found: Result<T>) -> Result<Option<T>> {
     }
 }
 
-fn attributes_differ(new: &Side<'_>, old: &Side<'_>) -> Result<bool> {
+fn attributes_differ(new: &Side<'_>, old: &Side<'_>, times: bool) -> Result<bool> {
     let stat = |side: &Side<'_>| present(side.union.spot(&side.node));
     let (Some((_, a)), Some((_, b))) = (stat(new)?, stat(old)?) else { return Ok(true) };
-    Ok((a.perm, a.uid, a.gid) != (b.perm, b.uid, b.gid) || xattrs(new)? != xattrs(old)?)
+    let differ = (a.perm, a.uid, a.gid) != (b.perm, b.uid, b.gid) || xattrs(new)? != xattrs(old)?;
+    Ok(differ || (times && !same_time(a.mtime, b.mtime)))
+}
+
+/// moby `pkg/archive/changes.go`, `sameFsTime`: one of them may have come out of an archive, without its fraction.
+fn same_time(a: Time, b: Time) -> bool {
+    a == b || (a.sec == b.sec && (a.nsec == 0 || b.nsec == 0))
 }
 
 /// What users see of them, sorted; none where there can be none.

@@ -44,10 +44,20 @@ pub(crate) struct Summary {
 impl Changes {
     /// Adds the changes of `union`, which is mounted at `at`.
     pub(crate) fn add(&mut self, at: &Path, union: &Union) -> Result<(), plyfs_union::Error> {
+        self.add_unless(at, union, &|_| false)
+    }
+
+    /// The same without those that are not to be shown.
+    pub(crate) fn add_unless(
+        &mut self,
+        at: &Path,
+        union: &Union,
+        hidden: &dyn Fn(&Change) -> bool,
+    ) -> Result<(), plyfs_union::Error> {
         // All or nothing: a comparison that failed half-way may be tried again.
         let mut all = Vec::new();
         union.changes(&mut |change| all.push(change))?;
-        all.iter().for_each(|change| self.push(at, change));
+        all.iter().filter(|change| !hidden(change)).for_each(|change| self.push(at, change));
         self.changes.sort_by(|a, b| a.place.cmp(&b.place));
         Ok(())
     }

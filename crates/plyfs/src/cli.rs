@@ -43,11 +43,12 @@ Other forms:
 Exit codes:
   0 done; 1 failed; 2 usage
   mount and umount helpers: 1 usage, 2 system error, 32 mount failed (mount(8)'s own)
-  try: the command's code; 125 plyfs failed, 126 cannot be executed, 127 no such command
+  try, run: the command's code; 125 plyfs failed, 126 cannot be executed, 127 no such command
 
 Environment:
-  PLYFS_LOG   filter of log lines, e.g. debug or plyfs_fuse=trace
-  NO_COLOR    if set, no colours";
+  PLYFS_LOG      filter of log lines, e.g. debug or plyfs_fuse=trace
+  PLYFS_RUNTIME  the OCI runtime for containers, by name or path
+  NO_COLOR       if set, no colours";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -284,7 +285,8 @@ pub(crate) struct WhichArgs {
 /// `plyfs diff`
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The mount point of a union
+    /// The mount point of a union, or a container (name or id; a directory of that name is written ./NAME)
+    #[arg(value_name = "DIR|CONTAINER")]
     pub(crate) dir: PathBuf,
     /// Print JSON
     #[arg(long)]

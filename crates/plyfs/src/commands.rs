@@ -5,6 +5,7 @@ use crate::cli::store::{StoreArgs, StoreCommand};
 use crate::exit::{Failure, Outcome};
 use crate::personality::{Request, UmountPlan};
 
+mod check;
 mod completions;
 mod containers;
 mod diff;
@@ -36,11 +37,12 @@ fn other(command: Command, store: &StoreArgs) -> Outcome {
         Command::TryInit(args) => try_cmd::init::run(&args).map_err(try_failure),
         Command::Status(args) => status::run(&args),
         Command::Which(args) => which::run(&args),
-        Command::Diff(args) => diff::run(&args),
+        Command::Diff(args) => diff::run(&args, store),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Store(StoreCommand::Info(args)) => info::run(&args, store),
+        Command::Store(StoreCommand::Check(args)) => check::run(&args, store),
         Command::Store(StoreCommand::Prune(args)) => prune::run(&args, store),
         Command::Image(command) => images::run(command, store),
         Command::Container(command) => containers::run(command, store),

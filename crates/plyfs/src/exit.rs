@@ -14,11 +14,11 @@ pub(crate) const HELPER_USAGE: u8 = 1;
 pub(crate) const HELPER_SYSTEM: u8 = 2;
 /// mount(8): the mount failed.
 pub(crate) const MOUNT_FAILED: u8 = 32;
-/// `try`: plyfs itself failed, the command did not run.
+/// `try`, `run`: plyfs itself failed, the command did not run.
 pub(crate) const TRY_FAILED: u8 = 125;
-/// `try`: the command is there and cannot be executed.
+/// `try`, `run`: the command is there and cannot be executed.
 pub(crate) const NOT_EXECUTABLE: u8 = 126;
-/// `try`: there is no such command.
+/// `try`, `run`: there is no such command.
 pub(crate) const NOT_FOUND: u8 = 127;
 
 /// An error on its way out: what was being done and why it failed, the code, and what may help.

@@ -9,7 +9,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The only environment variable that plyfs reads for itself: a filter such as `debug` or `plyfs_fuse=trace`.
+/// The environment variable with a filter such as `debug` or `plyfs_fuse=trace`.
 pub(crate) const FILTER: &str = "PLYFS_LOG";
 
 static LOG: Mutex<State> = Mutex::new(State::Stderr);

@@ -3,6 +3,7 @@
 mod changes;
 mod cli;
 mod commands;
+mod container;
 mod daemon;
 mod exit;
 mod hints;
@@ -10,6 +11,7 @@ mod log;
 mod mounted;
 mod output;
 mod personality;
+mod rootless;
 mod runtime_dir;
 mod serve;
 mod store;

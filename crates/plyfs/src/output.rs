@@ -89,6 +89,19 @@ pub(crate) fn line(text: impl Display) {
     drop(writeln!(io::stdout(), "{text}"));
 }
 
+/// Writes part of a longer answer to standard output, or to standard error. `false`: whoever read it is gone.
+pub(crate) fn piece(bytes: &[u8], to_error: bool) -> Result<bool, Failure> {
+    let written = if to_error {
+        io::stderr().lock().write_all(bytes)
+    } else {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush())
+    };
+    let gone = written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+    settle(written)?;
+    Ok(!gone)
+}
+
 fn settle(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("writing the answer")?,
@@ -178,6 +191,16 @@ pub(crate) fn size(bytes: u64) -> String {
     } else {
         format!("{}{unit}", tenths / 10)
     }
+}
+
+/// Columns as wide as their longest cell, three spaces apart (Docker's tables).
+pub(crate) fn table<const N: usize>(page: &mut Page<'_>, rows: &[[String; N]]) -> io::Result<()> {
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    rows.iter().try_for_each(|row| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        page.line(cells.collect::<Vec<_>>().join("   ").trim_end())
+    })
 }
 
 /// A path on one line: control characters, and bytes that are no UTF-8, in octal as mountinfo writes them.

@@ -12,27 +12,30 @@ use plyfs_union::spec::MountSpec;
 
 use crate::cli::store::StoreArgs;
 use crate::exit::Failure;
+use crate::rootless;
 
 /// Where root's images and containers are.
 const ROOT: &str = "/var/lib/plyfs";
 
-/// Opens the store to look at it.
+/// Opens the store to look at it; what an ordinary user's store holds belongs to the ids of his namespace.
 pub(crate) fn open_to_read(args: &StoreArgs) -> Result<Store, Failure> {
+    rootless::enter()?;
     Ok(Store::open(&root(args)?, Access::Read, &Servers).map_err(anyhow::Error::new)?)
 }
 
-/// Opens the store to change it; what crashes left is mended.
+/// Opens the store to change it; what crashes left is mended. An ordinary user becomes root of a namespace first.
 pub(crate) fn open_to_write(args: &StoreArgs) -> Result<Store, Failure> {
+    rootless::enter()?;
     let access = if args.writable { Access::Adopt } else { Access::Write };
     Ok(Store::open(&root(args)?, access, &Servers).map_err(anyhow::Error::new)?)
 }
 
 /// The store's root: as said, or the user's own place.
-fn root(args: &StoreArgs) -> anyhow::Result<PathBuf> {
+pub(crate) fn root(args: &StoreArgs) -> anyhow::Result<PathBuf> {
     if let Some(root) = &args.root {
         return Ok(root.clone());
     }
-    if plyfs_sys::cred::effective_uid() == 0 {
+    if plyfs_sys::cred::effective_uid() == 0 && !rootless::is_inside() {
         return Ok(ROOT.into());
     }
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -51,6 +54,8 @@ impl Mounter for Servers {
         // A program of its own, so that no descriptor (the store's locks!) goes with it.
         let mut command = Command::new("/proc/self/exe");
         command.arg0_plyfs().arg("mount").arg("-o").arg(spec.options()).arg("none").arg(target);
+        // A monitor is deaf to most signals; a server is not to be.
+        plyfs_sys::process::signals::unblock_all_in(&mut command);
         let said = command.stdin(Stdio::null()).output().context("starting the server")?;
         if said.status.success() {
             return Ok(());
@@ -67,7 +72,8 @@ impl Mounter for Servers {
     }
 }
 
-trait Named {
+pub(crate) trait Named {
+    /// Under its own name, whatever this program was called.
     fn arg0_plyfs(&mut self) -> &mut Self;
 }
 

@@ -21,7 +21,9 @@ pub struct Caught {
     pub from_kernel: bool,
 }
 
-pub use libc::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+pub use libc::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
+};
 
 impl std::fmt::Debug for Signals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -97,26 +99,97 @@ impl Signals {
     }
 }
 
+/// Lets `command`, and what it runs, have every signal as usual, whatever is blocked here.
+pub fn unblock_all_in(command: &mut Command) {
+    let unblock = || {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset writes the whole set that it is given; the pointer is to our own local.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: a whole set (above); the third argument may be null.
+        match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) } {
+            0 => Ok(()),
+            code => Err(std::io::Error::from_raw_os_error(code)),
+        }
+    };
+    // SAFETY: both calls are async-signal-safe and may be made between fork and exec; nothing is allocated.
+    unsafe { command.pre_exec(unblock) };
+}
+
+/// Names without `SIG`.
+const NAMES: [(libc::c_int, &str); 30] = [
+    (libc::SIGHUP, "HUP"),
+    (libc::SIGINT, "INT"),
+    (libc::SIGQUIT, "QUIT"),
+    (libc::SIGILL, "ILL"),
+    (libc::SIGTRAP, "TRAP"),
+    (libc::SIGABRT, "ABRT"),
+    (libc::SIGBUS, "BUS"),
+    (libc::SIGFPE, "FPE"),
+    (libc::SIGKILL, "KILL"),
+    (libc::SIGUSR1, "USR1"),
+    (libc::SIGSEGV, "SEGV"),
+    (libc::SIGUSR2, "USR2"),
+    (libc::SIGPIPE, "PIPE"),
+    (libc::SIGALRM, "ALRM"),
+    (libc::SIGTERM, "TERM"),
+    (libc::SIGSTKFLT, "STKFLT"),
+    (libc::SIGCHLD, "CHLD"),
+    (libc::SIGCONT, "CONT"),
+    (libc::SIGSTOP, "STOP"),
+    (libc::SIGTSTP, "TSTP"),
+    (libc::SIGTTIN, "TTIN"),
+    (libc::SIGTTOU, "TTOU"),
+    (libc::SIGURG, "URG"),
+    (libc::SIGXCPU, "XCPU"),
+    (libc::SIGXFSZ, "XFSZ"),
+    (libc::SIGVTALRM, "VTALRM"),
+    (libc::SIGPROF, "PROF"),
+    (libc::SIGWINCH, "WINCH"),
+    (libc::SIGIO, "IO"),
+    (libc::SIGSYS, "SYS"),
+];
+
+/// A signal by name (with or without `SIG`, `RTMIN+N` and `RTMAX-N` too) or number, as people write it.
+pub fn parse(text: &str) -> Option<i32> {
+    let valid = |number: &i32| (1..=libc::SIGRTMAX()).contains(number);
+    if let Ok(number) = text.parse::<i32>() {
+        return Some(number).filter(valid);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = |word: &str, base: i32, sign: char| {
+        let rest = name.strip_prefix(word)?;
+        let step = if rest.is_empty() { 0 } else { rest.strip_prefix(sign)?.parse::<i32>().ok()? };
+        let number = if sign == '+' { base.checked_add(step)? } else { base.checked_sub(step)? };
+        (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number).then_some(number)
+    };
+    let known = NAMES.iter().find(|(_, known)| *known == name).map(|(number, _)| *number);
+    known
+        .or_else(|| real_time("RTMIN", libc::SIGRTMIN(), '+'))
+        .or_else(|| real_time("RTMAX", libc::SIGRTMAX(), '-'))
+}
+
 /// The name without `SIG`, for messages.
 pub fn name(signal: i32) -> String {
-    let known = [
-        (libc::SIGHUP, "HUP"),
-        (libc::SIGINT, "INT"),
-        (libc::SIGQUIT, "QUIT"),
-        (libc::SIGABRT, "ABRT"),
-        (libc::SIGKILL, "KILL"),
-        (libc::SIGSEGV, "SEGV"),
-        (libc::SIGBUS, "BUS"),
-        (libc::SIGPIPE, "PIPE"),
-        (libc::SIGTERM, "TERM"),
-    ];
-    let found = known.iter().find(|(number, _)| *number == signal);
+    let found = NAMES.iter().find(|(number, _)| *number == signal);
     found.map_or_else(|| signal.to_string(), |(_, name)| (*name).to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for (text, want) in
+            [("TERM", Some(15)), ("sigkill", Some(9)), ("9", Some(9)), ("SIGRTMIN+3", Some(37))]
+        {
+            assert_eq!(parse(text), want, "{text}");
+        }
+        for bad in ["", "0", "-1", "65", "SIG", "NOPE", "RTMIN-1", "RTMIN+99"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_child_is_not_blocked() {

@@ -41,6 +41,24 @@ pub fn unshare_mounts() -> Result<Standing> {
     Ok(standing)
 }
 
+/// A user namespace and a mount namespace of our own, in which this process has every capability, and no ids yet: another
+/// process, outside, writes the maps (newuidmap(1)), or this one [`map_own_ids`]. Nothing mounted after this is seen by
+/// the host. Before the first thread.
+pub fn unshare_users_and_mounts() -> Result<()> {
+    unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).named("mount(make-rprivate)").map_err(|e| e.on("/"))
+}
+
+/// Maps root of this (new, unmapped) user namespace to `uid` and `gid`, which must be what we were before, and nothing
+/// else.
+pub fn map_own_ids(uid: u32, gid: u32) -> Result<()> {
+    // An unprivileged gid map is accepted only when setgroups is off (user_namespaces(7)).
+    write_map("/proc/self/setgroups", "deny")?;
+    write_map("/proc/self/uid_map", &format!("0 {uid} 1"))?;
+    write_map("/proc/self/gid_map", &format!("0 {gid} 1"))
+}
+
 fn unshare(flags: UnshareFlags) -> Result<()> {
     // SAFETY: the flags given here never hold CLONE_FILES, the one that could leave other threads' descriptors
     // dangling; namespaces touch no memory.
@@ -54,6 +72,23 @@ fn write_map(file: &str, text: &str) -> Result<()> {
 /// Processes made by this thread from now on live in a new pid namespace, the first one as its init.
 pub fn unshare_pids() -> Result<()> {
     unshare(UnshareFlags::NEWPID)
+}
+
+/// Lets `command` run in a mount namespace of its own in which the mount at `hidden` is not there. Unmounts outside reach
+/// into it where the outside shares its mounts; nothing reaches out.
+pub fn hide_mount_from(command: &mut Command, hidden: &Path) -> Result<()> {
+    let hidden = c_path(hidden)?;
+    let hide = move || {
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        unshare(UnshareFlags::NEWNS).map_err(|error| error.errno())?;
+        rustix::mount::mount_change(c"/", slave)?;
+        rustix::mount::unmount(hidden.as_c_str(), UnmountFlags::DETACH)?;
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only, with a string made beforehand: it allocates nothing (an error of
+    // ours is a number and a static text), takes no lock and cannot panic.
+    unsafe { command.pre_exec(hide) };
+    Ok(())
 }
 
 /// Binds `from` and everything mounted below it at `to`.

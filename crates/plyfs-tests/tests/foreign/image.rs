@@ -75,7 +75,7 @@ impl Drop for Registry {
 }
 
 fn command(scratch: &Scratch) -> Command {
-    let mut command = Command::new(plyfs_tests::plyfs());
+    let mut command = plyfs_tests::plyfs();
     command.arg("--root").arg(scratch.path("store"));
     command
 }

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use crate::changes::Changes;
 use crate::cli::DiffArgs;
+use crate::cli::store::StoreArgs;
+use crate::commands::containers;
 use crate::exit::{self, Outcome};
 use crate::mounted;
 use crate::output::{self, Page, Report, path_line};
@@ -19,8 +21,13 @@ struct Diff {
     changes: Changes,
 }
 
-/// Runs the command. Paths are those inside the union, as `docker diff` prints them.
-pub(crate) fn run(args: &DiffArgs) -> Outcome {
+/// Runs the command; a word without a slash may be a container's. Paths are those inside the union, as `docker diff` prints them.
+pub(crate) fn run(args: &DiffArgs, store: &StoreArgs) -> Outcome {
+    if let Some(name) = args.dir.to_str().filter(|name| !name.contains('/'))
+        && let Some(outcome) = containers::diff::run(name, args.json, store)
+    {
+        return outcome;
+    }
     let mounted = mounted::at(&args.dir)?;
     let beside = mounted.open_read_only()?;
     let mut changes = Changes::default();

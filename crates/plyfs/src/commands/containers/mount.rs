@@ -1,0 +1,27 @@
+//! `plyfs mount-container`.
+
+use std::os::unix::ffi::OsStrExt;
+
+use super::find;
+use crate::cli::containers::MountContainerArgs;
+use crate::cli::store::StoreArgs;
+use crate::exit::{self, Outcome};
+use crate::store::{self, Servers};
+use crate::{container, output};
+
+/// Mounts and prints the path, or gives it back.
+pub(crate) fn run(args: &MountContainerArgs, store: &StoreArgs) -> Outcome {
+    container::create::need_privilege()?;
+    let store = store::open_to_write(store)?;
+    let found = find(&store, &args.container)?;
+    let layers = store.container_layers(&found.id).map_err(anyhow::Error::new)?;
+    let driver = store.driver();
+    if args.unmount {
+        driver.put(&layers.id, &Servers).map_err(anyhow::Error::new)?;
+        return Ok(exit::DONE);
+    }
+    let path =
+        driver.get_with(&layers.id, &Servers, &container::as_root_sees_it).map_err(anyhow::Error::new)?;
+    output::raw(&[path.as_os_str().as_bytes(), b"\n"].concat())?;
+    Ok(exit::DONE)
+}

@@ -1,0 +1,36 @@
+//! Running containers: what joins the store (layers, documents) with an OCI runtime, and keeps watch.
+//!
+//! Here lives: the documents of a new container ([`create`]), its `-init` layer, what it is run with ([`bundle`]), the
+//! runtime ([`runtime`]), the process that watches it ([`monitor`]) and whoever looks on ([`attach`]). Not here: the
+//! commands' own words (`commands::containers`), how containers are kept (`plyfs-store`).
+//!
+//! There is no daemon. A running container has one monitor, which holds the container's claim ([`Store::claim_container`]):
+//! a container that is recorded as running and not claimed has lost its monitor, and is put in order by the next command
+//! that looks at it ([`reconcile`]).
+//!
+//! [`Store::claim_container`]: plyfs_store::Store::claim_container
+
+pub(crate) mod attach;
+mod bundle;
+pub(crate) mod create;
+mod env;
+mod etc;
+pub(crate) mod image;
+mod init_layer;
+pub(crate) mod instructions;
+pub(crate) mod json_log;
+mod messages;
+pub(crate) mod monitor;
+mod names;
+pub(crate) mod reconcile;
+mod rootfs;
+pub(crate) mod run_dir;
+pub(crate) mod runtime;
+mod user;
+pub(crate) mod volumes;
+
+/// How containers' files are mounted: set-user-id programs and devices are what they are.
+pub(crate) fn as_root_sees_it(spec: &mut plyfs_union::spec::MountSpec) {
+    spec.kernel.nosuid = Some(false);
+    spec.kernel.nodev = Some(false);
+}
