@@ -18,3 +18,4 @@ mod pull;
 mod registry;
 mod root;
 mod save;
+mod together;

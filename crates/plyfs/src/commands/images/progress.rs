@@ -131,10 +131,6 @@ impl Progress for Bars {
             }
         }
     }
-
-    fn line(&self, text: &str) {
-        self.all.suspend(|| Lines { verb: self.verb, last: Mutex::default() }.line(text));
-    }
 }
 
 impl Shown for Bars {
