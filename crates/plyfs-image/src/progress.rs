@@ -34,9 +34,6 @@ pub enum LayerState {
 pub trait Progress: Sync {
     /// `index` counts layers from the bottom, `name` is short.
     fn layer(&self, index: usize, name: &str, state: LayerState);
-
-    /// A line about the whole, e.g. `latest: Pulling from library/debian`.
-    fn line(&self, _text: &str) {}
 }
 
 /// Nobody.

@@ -69,8 +69,11 @@ impl Work<'_> {
             ready.into_iter().map(|one| self.publish_one(one, &mut new)).collect();
         if published.is_err() {
             for id in new {
-                if let Err(left) = self.store.remove_image(&id, false, self.mounter) {
-                    tracing::warn!("taking image {id} away again: {left}");
+                match self.store.remove_image(&id, false, self.mounter) {
+                    Err(left) if !left.is_not_found() => {
+                        tracing::warn!("taking image {id} away again: {left}");
+                    }
+                    _ => {}
                 }
             }
         }
@@ -78,16 +81,16 @@ impl Work<'_> {
     }
 
     fn publish_one(&self, ready: Ready, new: &mut Vec<ImageId>) -> Result<Image> {
-        let was_there = self.store.image(&Image::parse(ready.config.clone())?.id).is_ok();
-        let image = self.store.put_image(ready.config)?;
-        if !was_there {
-            new.push(image.id);
+        let id = Image::parse(ready.config.clone())?.id;
+        // Before it is made: half of making it may be what fails.
+        if self.store.image(&id).is_err() {
+            new.push(id);
         }
+        let names: Vec<(String, String)> =
+            ready.names.iter().map(|name| (name.familiar_name(), name.key())).collect();
+        let image = self.store.put_image_as(ready.config, &names)?;
         if let Some(top) = image.top() {
             self.write_index(&top);
-        }
-        for name in ready.names {
-            self.store.tag(&name.familiar_name(), &name.key(), &image.id)?;
         }
         Ok(image)
     }

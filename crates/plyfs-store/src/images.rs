@@ -61,6 +61,11 @@ impl Image {
 impl Store {
     /// Makes an image appear. All its layers must be registered.
     pub fn put_image(&self, raw: Vec<u8>) -> Result<Image> {
+        self.put_image_as(raw, &[])
+    }
+
+    /// The same, with these names (repository and reference, as [`Store::tag`] takes them): nobody sees it without.
+    pub fn put_image_as(&self, raw: Vec<u8>, names: &[(String, String)]) -> Result<Image> {
         self.need_writable()?;
         if raw.len() as u64 > files::DOCUMENT_LIMIT {
             return Err(Error::Invalid(format!(
@@ -75,6 +80,14 @@ impl Store {
         }
         if !self.layout().config(&image.id).exists() {
             files::write_atomic(&self.layout().config(&image.id), &image.raw)?;
+        }
+        let mut tags = self.tags()?;
+        let mut is_new = false;
+        for (repository, reference) in names {
+            is_new |= tags.set(repository, reference, image.id) != Some(image.id);
+        }
+        if is_new {
+            self.write_tags(&tags)?;
         }
         Ok(image)
     }

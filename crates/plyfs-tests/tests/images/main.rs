@@ -9,10 +9,13 @@
 mod archives;
 mod commands;
 mod crash;
+mod debian;
 mod five_layers;
+mod full;
 mod hostile;
 mod proxy;
 mod pull;
 mod registry;
 mod root;
 mod save;
+mod together;
