@@ -8,7 +8,7 @@ mod streams;
 use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
@@ -51,6 +51,7 @@ struct Run<'a> {
     runtime: Runtime,
     dir: RunDir,
     mounted: Cell<bool>,
+    target: Arc<Target>,
 }
 
 /// Watches the container to its end.
@@ -76,6 +77,8 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
         Some((Request::Attach { input, output }, fds)) => streams::Wiring::new(input, output, fds)?,
         other => return Err(anyhow!("began with {other:?}").into()),
     };
+    let target = Arc::new(Target::default());
+    listen(Arc::clone(channel), Arc::clone(&target));
     let store = store::open_to_write(store)?;
     let claim = reconcile::claim(&store, &args.id)?
         .ok_or_else(|| anyhow!("container {} is being run by another process", args.id))?;
@@ -88,7 +91,7 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     let wanted = host.other.get("Runtime").and_then(|name| name.as_str());
     let runtime = Runtime::find(wanted.filter(|name| wanted_by_plyfs(&container, name)))?;
     let dir = RunDir::make(&args.id)?;
-    let run = Run { store: &store, container, host, layers, runtime, dir, mounted: Cell::new(false) };
+    let run = Run { store: &store, container, host, layers, runtime, dir, mounted: Cell::new(false), target };
     let ended = run.begin(wiring, channel).and_then(|(streams, pid)| run.end(streams, pid));
     if ended.is_err() {
         run.undo();
@@ -121,6 +124,7 @@ impl Run<'_> {
         self.prepare(&root)?;
         let streams = self.create(wiring)?;
         let (pid, start) = self.pid()?;
+        self.target.aim(pid, true);
         self.runtime.start(&self.dir, &self.container.id).map_err(refused)?;
         self.store
             .update_container(&self.container.id, |container| {
@@ -139,7 +143,6 @@ impl Run<'_> {
         // From here on nobody reads our standard error.
         process::silence_stdio().map_err(anyhow::Error::new)?;
         log::settle(File::create(self.dir.file("monitor.log")).ok());
-        listen(Arc::clone(channel), pid, start);
         drop(fds);
         Ok((streams, pid))
     }
@@ -189,7 +192,7 @@ impl Run<'_> {
         let log = super::json_log::path(&self.store.layout().container(id), id);
         let log = super::json_log::Log::open(&log).with_context(|| log.display().to_string())?;
         let open_stdin = self.container.config.open_stdin;
-        match streams::create(command, tty, open_stdin, wiring, &self.dir, log)? {
+        match streams::create(command, tty, open_stdin, wiring, &self.dir, log, &self.target)? {
             Ok(streams) => Ok(streams),
             Err(stderr) => {
                 let words = runtime::words_of(&self.dir, &stderr);
@@ -243,6 +246,7 @@ impl Run<'_> {
             // Usually there is nothing to delete.
             tracing::debug!("{}", told(&error));
         }
+        kill_children();
         if self.mounted.replace(false)
             && let Err(error) = self.store.driver().put(&self.layers.id, &Servers)
         {
@@ -254,20 +258,65 @@ impl Run<'_> {
     }
 }
 
+/// What a runtime that failed, or was killed, left half-made: orphans are our children.
+pub(crate) fn kill_children() {
+    loop {
+        let children = process::children();
+        if children.is_empty() {
+            return;
+        }
+        for child in children {
+            // An error: it was waited for elsewhere.
+            process::send(child, signals::SIGKILL).and_then(|()| process::wait_for(child)).ok();
+        }
+    }
+}
+
 /// Words of the runtime, with the code that Docker gives them.
 fn refused(error: anyhow::Error) -> Failure {
     let code = runtime::refusal_code(&told(&error));
     Failure::new(code, error)
 }
 
+/// Who gets the signals that the command hands on: before the container runs the runtime's `create`, which is killed.
+#[derive(Debug, Default)]
+pub(crate) struct Target(Mutex<Option<Aim>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Aim {
+    pid: u32,
+    start: u64,
+    /// The container's own process: it gets what was sent.
+    runs: bool,
+}
+
+impl Target {
+    /// From now on this process.
+    fn aim(&self, pid: u32, runs: bool) {
+        let aim = process::start_time(pid).map(|start| Aim { pid, start, runs });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = aim;
+    }
+
+    /// The runtime's `create` runs.
+    pub(crate) fn is_created_by(&self, pid: u32) {
+        self.aim(pid, false);
+    }
+
+    fn hit(&self, signal: i32) {
+        let Some(aim) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else { return };
+        let signal = if aim.runs { signal } else { signals::SIGKILL };
+        if let Err(error) = process::send_to(aim.pid, aim.start, signal) {
+            tracing::debug!("{error}");
+        }
+    }
+}
+
 /// Hands on the signals that the command asks for, until it is gone.
-fn listen(channel: Arc<Channel>, pid: u32, start: u64) {
+fn listen(channel: Arc<Channel>, target: Arc<Target>) {
     std::thread::spawn(move || {
         while let Ok(Some((request, _))) = messages::receive::<Request>(&channel) {
-            if let Request::Signal(signal) = request
-                && let Err(error) = process::send_to(pid, start, signal)
-            {
-                tracing::debug!("{error}");
+            if let Request::Signal(signal) = request {
+                target.hit(signal);
             }
         }
     });
