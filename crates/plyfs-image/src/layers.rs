@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use plyfs_store::intent::Intent;
@@ -29,7 +29,7 @@ pub(crate) trait Blobs: Sync {
     /// What the blob must hash to, if that is known.
     fn digest(&self, layer: usize) -> Option<Digest>;
 
-    /// The blob was not what it should be. `true`: a stale copy was thrown away, and it is worth another try.
+    /// The layer could not be filled. `true`: it came from a stale copy, which was thrown away; it is worth another try.
     fn is_stale(&self, _layer: usize) -> bool {
         false
     }
@@ -66,11 +66,12 @@ pub(crate) fn bring(
         chains: &chains,
         height: &height,
         blobs,
+        spoilt: Mutex::default(),
     };
     for layer in first..diffs.len() {
         work.tell(layer, &blobs.name(layer), LayerState::Waiting);
     }
-    thread::scope(|scope| {
+    let brought = thread::scope(|scope| {
         for _ in 0..work.jobs.clamp(1, 64).min(diffs.len() - first) {
             let (job, tell) = (&job, tell.clone());
             scope.spawn(move || job.run(&tell));
@@ -94,7 +95,11 @@ pub(crate) fn bring(
             }
         }
         failed.map_or(Ok(brought), Err)
-    })
+    })?;
+    for draft in job.spoilt.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        work.store.drop_draft(draft, work.mounter)?;
+    }
+    Ok(brought)
 }
 
 /// The lowest layer that is not there. From here on the intent keeps those below.
@@ -120,6 +125,8 @@ struct Job<'a> {
     chains: &'a [ChainId],
     height: &'a Height,
     blobs: &'a dyn Blobs,
+    /// Drafts that were filled from stale copies.
+    spoilt: Mutex<Vec<LayerDraft>>,
 }
 
 type Told = (usize, Result<(LayerDraft, Filled)>);
@@ -143,16 +150,20 @@ impl Job<'_> {
     }
 
     fn fill(&self, layer: usize) -> Result<(LayerDraft, Filled)> {
-        match self.try_fill(layer) {
-            Err(_) if !self.is_over() && self.blobs.is_stale(layer) => self.try_fill(layer),
-            tried => tried,
+        let draft = self.store.draft_layer(self.intent)?;
+        match self.fill_draft(&draft, layer) {
+            Err(_) if !self.is_over() && self.blobs.is_stale(layer) => {
+                self.spoilt.lock().unwrap_or_else(PoisonError::into_inner).push(draft);
+                let draft = self.store.draft_layer(self.intent)?;
+                self.fill_draft(&draft, layer).map(|filled| (draft, filled))
+            }
+            filled => filled.map(|filled| (draft, filled)),
         }
     }
 
-    fn try_fill(&self, layer: usize) -> Result<(LayerDraft, Filled)> {
+    fn fill_draft(&self, draft: &LayerDraft, layer: usize) -> Result<Filled> {
         self.cancel.check()?;
         let name = self.blobs.name(layer);
-        let draft = self.store.draft_layer(self.intent)?;
         let blob = Stoppable { inner: self.blobs.open(layer)?, job: self };
         let is_over = || self.is_over();
         let below = layer.checked_sub(1).map(|below| Below {
@@ -164,12 +175,12 @@ impl Job<'_> {
             union: OnceLock::new(),
         });
         let lower = below.as_ref().map(|below| below as &dyn Lower);
-        let filled = fill(&draft, blob, self.limits, lower, &name)?;
+        let filled = fill(draft, blob, self.limits, lower, &name)?;
         if let Some(wanted) = self.blobs.digest(layer).filter(|wanted| *wanted != filled.digest) {
             return Err(Error::WrongDigest { what: format!("layer {name}"), wanted, found: filled.digest });
         }
         check_diff(self.diffs[layer], filled.diff).map_err(|error| Error::layer(name, error))?;
-        Ok((draft, filled))
+        Ok(filled)
     }
 }
 

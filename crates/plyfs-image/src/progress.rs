@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -111,5 +112,21 @@ struct Stops<'a, R> {
 impl<R: Read> Read for Stops<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.cancel.is_cancelled() { Err(io::Error::other("interrupted")) } else { self.reader.read(buf) }
+    }
+}
+
+impl Cancel {
+    /// Waits, and fails at once when it is to stop.
+    pub(crate) fn sleep(&self, length: Duration) -> Result<()> {
+        const LOOK: Duration = Duration::from_millis(50);
+        let end = Instant::now() + length;
+        loop {
+            self.check()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(LOOK));
+        }
     }
 }

@@ -6,11 +6,15 @@
 //! unpacked as it stands (sparse files, private words).
 
 mod assemble;
+mod encode;
+mod rewrite;
+mod size;
 mod writer;
 
 use serde::{Deserialize, Serialize};
 
 pub use assemble::{AssembleError, assemble};
+pub use size::archive_size;
 pub use writer::Writer;
 
 /// The checksum of a file's contents: CRC-64/GO-ISO.

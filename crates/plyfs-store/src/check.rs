@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use crate::driver::LayerId;
 use crate::error::Result;
 use crate::files;
-use crate::id::ChainId;
+use crate::id::{ChainId, Digest};
 use crate::layers::Layer;
 use crate::layout::REMOVING;
 use crate::store::Store;
@@ -24,17 +24,52 @@ pub struct Problem {
     pub what: String,
 }
 
+/// Of what opening the store for writing takes away.
+const MENDED: &str = "(the next command that changes the store takes it away)";
+
 struct Finder<'a> {
     store: &'a Store,
     found: Vec<Problem>,
 }
 
+/// How much there is to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Directories with contents.
+    pub layers: usize,
+    /// Image configs.
+    pub images: usize,
+    /// Containers, whether they can be read or not.
+    pub containers: usize,
+}
+
 impl Store {
-    /// Everything that does not fit together, in no order. Work of living processes is no problem.
+    /// How much a check looks at.
+    pub fn counts(&self) -> Result<Counts> {
+        Ok(Counts {
+            layers: self.driver().layers()?.len(),
+            images: self.image_ids()?.len(),
+            containers: files::names(&self.layout().containers())?.len(),
+        })
+    }
+
+    /// Everything that does not fit together, in no order. Work of living processes is no problem: what does not look the
+    /// same twice was theirs.
     pub fn check(&self) -> Result<Vec<Problem>> {
+        let mut found = self.look_over()?;
+        for _ in 0..2 {
+            if found.is_empty() {
+                break;
+            }
+            let again = self.look_over()?;
+            found.retain(|problem| again.contains(problem));
+        }
+        Ok(found)
+    }
+
+    fn look_over(&self) -> Result<Vec<Problem>> {
         let mut finder = Finder { store: self, found: Vec::new() };
-        let layers: HashMap<ChainId, Layer> =
-            self.layers()?.into_iter().map(|layer| (layer.chain, layer)).collect();
+        let layers = finder.records()?;
         finder.driver()?;
         finder.layers(&layers)?;
         finder.orphans(&layers)?;
@@ -78,6 +113,24 @@ impl Finder<'_> {
         Ok(())
     }
 
+    /// The records that can be read.
+    fn records(&mut self) -> Result<HashMap<ChainId, Layer>> {
+        let chains = self.store.layout().chains();
+        let mut layers = HashMap::new();
+        for name in files::names(&chains)?.iter().filter(|name| !name.ends_with(REMOVING)) {
+            let Ok(digest) = Digest::from_hex(name) else {
+                self.say(chains.join(name), "is no chain ID");
+                continue;
+            };
+            match self.store.layer(&ChainId(digest)) {
+                Ok(Some(layer)) => drop(layers.insert(layer.chain, layer)),
+                Ok(None) => self.say(chains.join(name), "has no file \"cache-id\""),
+                Err(error) => self.say(chains.join(name), error.to_string()),
+            }
+        }
+        Ok(layers)
+    }
+
     /// The records by chain ID.
     fn layers(&mut self, layers: &HashMap<ChainId, Layer>) -> Result<()> {
         let (driver, layout) = (self.store.driver(), self.store.layout());
@@ -91,7 +144,11 @@ impl Finder<'_> {
                 continue;
             }
             let below = layer.parent.map(|parent| layers.get(&parent).map(|layer| &layer.id));
-            let nearest = driver.parents(&layer.id)?.into_iter().next();
+            let nearest = match driver.parents(&layer.id) {
+                Ok(parents) => parents.into_iter().next(),
+                // Told above, or removed since.
+                Err(_) => continue,
+            };
             match below {
                 Some(None) => self.say(record, "has a parent that is not registered"),
                 Some(Some(parent)) if nearest.as_ref() != Some(parent) => {
@@ -104,13 +161,25 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// Layers on disk that nothing refers to: lost space.
+    /// Layers on disk that nothing refers to, and containers' layers without a container: lost space.
     fn orphans(&mut self, layers: &HashMap<ChainId, Layer>) -> Result<()> {
         let mut used: HashSet<LayerId> = layers.values().map(|layer| layer.id.clone()).collect();
-        for one in self.store.all_container_layers()? {
-            used.extend([one.id, one.init]);
+        let layout = self.store.layout();
+        for name in files::names(&layout.container_layers())? {
+            match self.store.container_layers(&name) {
+                Ok(one) => used.extend([one.id, one.init]),
+                Err(error) => self.say(layout.container_layer(&name), error.to_string()),
+            }
+        }
+        let alive: HashSet<String> = files::names(&layout.containers())?.into_iter().collect();
+        let worked_on = self.store.is_worked_on()?;
+        for id in files::names(&layout.container_layers())? {
+            if !alive.contains(&id) && !worked_on {
+                self.say(layout.container_layer(&id), format!("has no container {MENDED}"));
+            }
         }
         used.extend(self.store.layers_in_work()?);
+        used.extend(self.store.hidden_layers()?);
         for id in self.store.driver().layers()? {
             if !used.contains(&id) {
                 let path = self.store.layout().diff(&id);
@@ -146,14 +215,26 @@ impl Finder<'_> {
     }
 
     fn containers(&mut self, layers: &HashMap<ChainId, Layer>) -> Result<()> {
-        for container in self.store.containers()? {
-            let path = self.store.layout().container(&container.id);
-            let own = match self.store.container_layers(&container.id) {
-                Ok(own) => own,
+        for name in files::names(&self.store.layout().containers())? {
+            let path = self.store.layout().container(&name);
+            match self.store.container(&name) {
+                Ok(container) if container.id != name => {
+                    self.say(path.clone(), format!("says that it is container {:?}", container.id));
+                }
+                Ok(_) => {}
                 Err(error) => {
                     self.say(path, error.to_string());
                     continue;
                 }
+            }
+            // Those without a record are told here, broken ones above.
+            let own = match self.store.container_layers(&name) {
+                Ok(own) => own,
+                Err(error) if error.is_not_found() => {
+                    self.say(path, error.to_string());
+                    continue;
+                }
+                Err(_) => continue,
             };
             if let Some(parent) = own.parent.filter(|parent| !layers.contains_key(parent)) {
                 self.say(path.clone(), format!("stands on {parent}, which is not registered"));
@@ -169,19 +250,26 @@ impl Finder<'_> {
 
     /// What start-up should have taken away.
     fn leftovers(&mut self) -> Result<()> {
+        if self.store.is_worked_on()? {
+            // Not left: somebody is at it.
+            return Ok(());
+        }
         let layout = self.store.layout();
-        let in_work = self.store.layers_in_work()?;
+        for name in files::names(&layout.intents())? {
+            self.say(layout.intents().join(name), format!("was left by a process that died {MENDED}"));
+        }
+        for name in files::drafts(&layout.chains_tmp())? {
+            self.say(layout.chains_tmp().join(name), format!("was being written and never ended {MENDED}"));
+        }
         for dir in [layout.diffs(), layout.mounts(), layout.chains()] {
             for name in files::names(&dir)?.iter().filter(|name| name.ends_with(REMOVING)) {
-                self.say(dir.join(name), "was to be removed, and is still there");
+                self.say(dir.join(name), format!("was to be removed, and is still there {MENDED}"));
             }
         }
         for dir in [layout.diffs(), layout.mounts()] {
             for name in files::names(&dir)? {
-                if LayerId::parse(&name)
-                    .is_ok_and(|id| !self.store.driver().exists(&id) && !in_work.contains(&id))
-                {
-                    self.say(dir.join(name), "has no file in layers/: nothing uses it");
+                if LayerId::parse(&name).is_ok_and(|id| !self.store.driver().exists(&id)) {
+                    self.say(dir.join(name), format!("has no file in layers/: nothing uses it {MENDED}"));
                 }
             }
         }

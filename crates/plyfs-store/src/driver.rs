@@ -136,7 +136,7 @@ impl Driver {
         if !self.exists(id) {
             return Err(Error::not_found("layer", id));
         }
-        crate::tree::apparent_size(&self.layout.diff(id))
+        crate::size::apparent_size(&self.layout.diff(id))
     }
 
     /// Every layer there is.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Error, Result};
 use crate::id::hex;
+use crate::lock;
 
 /// No document of the store is larger (Docker and containerd read configs of at most 4 MiB; tar-split files are streamed
 /// and not read by this).
@@ -18,14 +19,42 @@ const TEMP: &str = ".tmp-";
 /// Replaces (or makes) the file at `path` with `bytes`, mode 0600: readers see the old or the new contents, whatever
 /// happens, and the new ones are on disk when this returns.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let temp = dir.join(format!("{TEMP}{}", random_hex::<8>()?));
-    let written = write_new(&temp, bytes).and_then(|()| fs::rename(&temp, path).doing("renaming to", path));
+    replace(path, bytes, true)?;
+    sync_dir(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// The same for what is worth nothing after a power cut: whole at any time, and not waited for.
+pub(crate) fn write_atomic_unsynced(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, false)
+}
+
+fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
+    let (temp, mut file) = create_temp(path.parent().unwrap_or(Path::new("/")))?;
+    let mut write = || {
+        file.write_all(bytes).doing("writing", &temp)?;
+        if sync {
+            file.sync_data().doing("syncing", &temp)?;
+        }
+        fs::rename(&temp, path).doing("renaming to", path)
+    };
+    let written = write();
     if written.is_err() {
         forget(&temp);
     }
-    written?;
-    sync_dir(dir)
+    written
+}
+
+/// A new temporary file in `dir`, locked as long as its writer lives: what is not locked may be swept.
+fn create_temp(dir: &Path) -> Result<(PathBuf, File)> {
+    loop {
+        let temp = dir.join(format!("{TEMP}{}", random_hex::<8>()?));
+        let file = create_new(&temp)?;
+        file.lock().doing("locking", &temp)?;
+        // Somebody may have swept it before it was locked.
+        if lock::is_still_at(&file, &temp)? {
+            return Ok((temp, file));
+        }
+    }
 }
 
 /// Makes a new file that is on disk when this returns.
@@ -53,7 +82,10 @@ pub(crate) fn make_dirs(dir: &Path, mode: u32) -> Result<()> {
 /// The whole file; `None` if there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Not a directory: something lies where a directory of ours could be, and is none.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         file => file.doing("opening", path)?,
     };
     let mut bytes = Vec::new();
@@ -85,8 +117,15 @@ pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(
     write_atomic(path, &bytes)
 }
 
-/// Names in a directory that are UTF-8 (all of ours are), unsorted; none if there is no such directory.
+/// Names in a directory that are UTF-8 (all of ours are), without temporary ones, unsorted; none if there is no such
+/// directory.
 pub(crate) fn names(dir: &Path) -> Result<Vec<String>> {
+    let mut names = all_names(dir)?;
+    names.retain(|name| !name.starts_with(TEMP));
+    Ok(names)
+}
+
+fn all_names(dir: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.doing("listing", dir)?,
@@ -94,7 +133,7 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         let name = entry.doing("listing", dir)?.file_name();
-        names.extend(name.into_string().ok().filter(|name| !name.starts_with(TEMP)));
+        names.extend(name.into_string().ok());
     }
     Ok(names)
 }
@@ -115,19 +154,12 @@ pub(crate) fn remove_dir(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes temporary files older than an hour from a directory: their writers are dead.
+/// Removes temporary files of dead writers from a directory.
 pub(crate) fn sweep(dir: &Path) -> Result<()> {
-    const AGE: std::time::Duration = std::time::Duration::from_secs(3600);
-    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let old = || {
-            entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > AGE))
-        };
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMP)) && old() {
-            remove_file(&entry.path())?;
+    for name in all_names(dir)?.iter().filter(|name| name.starts_with(TEMP)) {
+        let path = dir.join(name);
+        if let Some(_lock) = lock::try_exclusive(&path)? {
+            remove_file(&path)?;
         }
     }
     Ok(())
@@ -146,6 +178,11 @@ const DRAFT: &str = "write-set-";
 /// Removes the draft called `name`, if it was left in `dir`.
 pub(crate) fn remove_draft(dir: &Path, name: &str) -> Result<()> {
     remove_dir(&dir.join(format!("{DRAFT}{name}")))
+}
+
+/// The names (as given to [`Draft::begin`]) of drafts in `dir`.
+pub(crate) fn drafts(dir: &Path) -> Result<Vec<String>> {
+    Ok(names(dir)?.iter().filter_map(|name| name.strip_prefix(DRAFT)).map(str::to_owned).collect())
 }
 
 /// A directory of metadata under construction. It appears whole, or (dropped) not at all.
@@ -243,6 +280,16 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(write_atomic(&path, b"x").is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_what_a_dead_writer_left_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (alive, _file) = create_temp(dir.path()).unwrap();
+        let (dead, file) = create_temp(dir.path()).unwrap();
+        drop(file);
+        sweep(dir.path()).unwrap();
+        assert!(alive.exists() && !dead.exists());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
+use crate::containers::Container;
 use crate::driver::Mounter;
 use crate::error::{Error, Result};
 use crate::files;
@@ -11,6 +12,7 @@ use crate::id::{ChainId, DiffId, Digest, ImageId};
 use crate::intent::Intent;
 use crate::layers::Freed;
 use crate::store::Store;
+use crate::tags::Tags;
 
 /// The part of a config document that the store itself needs (OCI image-spec config.md). Everybody else reads the whole
 /// document, [`Image::raw`], with the types of their choice.
@@ -60,6 +62,12 @@ impl Store {
     /// Makes an image appear. All its layers must be registered.
     pub fn put_image(&self, raw: Vec<u8>) -> Result<Image> {
         self.need_writable()?;
+        if raw.len() as u64 > files::DOCUMENT_LIMIT {
+            return Err(Error::Invalid(format!(
+                "the image's config is larger than {} MiB",
+                files::DOCUMENT_LIMIT >> 20
+            )));
+        }
         let image = Image::parse(raw)?;
         let _lock = self.lock()?;
         for chain in ChainId::each(&image.diffs) {
@@ -121,25 +129,54 @@ impl Store {
     /// Removes an image with its tags, and the layers that nothing else needs. A container that uses it keeps it, unless
     /// `force` (its layers stay as long as the container).
     pub fn remove_image(&self, id: &ImageId, force: bool, mounter: &dyn Mounter) -> Result<Removed> {
-        let image = self.image(id)?;
-        if let Some(user) = self.containers()?.into_iter().find(|one| one.image == id.to_string() && !force) {
-            let by = Some(format!("container {} ({})", user.short(), user.plain_name()));
-            return Err(Error::InUse { kind: "image", name: id.0.short(), by });
-        }
+        let unused = |image: &Image, _: &Tags| match self.image_user(image)? {
+            Some(user) if !force => {
+                let by = Some(format!("container {} ({})", user.short(), user.plain_name()));
+                Err(Error::InUse { kind: "image", name: id.0.short(), by })
+            }
+            _ => Ok(true),
+        };
+        Ok(self.remove_image_if(id, &unused, mounter)?.unwrap_or_default())
+    }
+
+    /// A container of the image.
+    pub(crate) fn image_user(&self, image: &Image) -> Result<Option<Container>> {
+        let id = image.id.to_string();
+        Ok(self.containers()?.into_iter().find(|one| one.image == id))
+    }
+
+    /// Removes an image unless `may` says no: it is asked at a moment in which nobody tags images or makes containers.
+    pub(crate) fn remove_image_if(
+        &self,
+        id: &ImageId,
+        may: &MayGo<'_>,
+        mounter: &dyn Mounter,
+    ) -> Result<Option<Removed>> {
         // Should we die after the image is gone, the layers will be let go by whoever opens the store next.
         let intent = self.begin("rmi")?;
-        let untagged = self.forget_image(&image, &intent)?;
-        let freed = intent.end_letting_go(self, mounter)?;
-        Ok(Removed { untagged, freed })
+        match self.forget_image(id, &intent, may) {
+            Ok(Some(untagged)) => {
+                let freed = intent.end_letting_go(self, mounter)?;
+                Ok(Some(Removed { untagged, freed }))
+            }
+            refused => {
+                intent.done()?;
+                refused.map(|_| None)
+            }
+        }
     }
 
     /// Takes the image's tags and its document away; `intent` knows the layers from then on.
-    fn forget_image(&self, image: &Image, intent: &Intent) -> Result<Vec<String>> {
+    fn forget_image(&self, id: &ImageId, intent: &Intent, may: &MayGo<'_>) -> Result<Option<Vec<String>>> {
         let _lock = self.lock()?;
+        let image = self.image(id)?;
+        let mut tags = self.tags()?;
+        if !may(&image, &tags)? {
+            return Ok(None);
+        }
         if let Some(top) = image.top() {
             intent.keeps(&top)?;
         }
-        let mut tags = self.tags()?;
         let untagged = tags.remove_image(&image.id);
         if !untagged.is_empty() {
             self.write_tags(&tags)?;
@@ -147,9 +184,12 @@ impl Store {
         files::remove_file(&self.layout().config(&image.id))?;
         files::sync_dir(&self.layout().configs())?;
         files::remove_dir(&self.layout().image_metadata(&image.id))?;
-        Ok(untagged)
+        Ok(Some(untagged))
     }
 }
+
+/// Whether an image may be removed, asked under the store's lock.
+pub(crate) type MayGo<'a> = dyn Fn(&Image, &Tags) -> Result<bool> + 'a;
 
 /// What removing an image did.
 #[derive(Debug, Default, Clone)]

@@ -1,7 +1,7 @@
 //! Intents: what a process is about to do to the store, written down before it does it.
 //!
-//! An intent is a file in `plyfs/intents`, locked (flock) by its owner as long as it lives. Lines are appended and synced
-//! before the step they tell of: `layer ID` (this layer is being made), `chain ID` (this stack of layers is needed, although
+//! An intent is a file in `plyfs/intents`, locked (flock) by its owner as long as it lives. Lines are appended (each by one
+//! write, so that threads do not mix theirs) and synced before the step they tell of: `layer ID` (this layer is being made), `chain ID` (this stack of layers is needed, although
 //! no image or container refers to it yet). Whoever finds an intent whose lock is free undoes it: layers that nothing
 //! refers to are removed, chains that nothing needs are let go. The same undoing happens when an operation fails.
 
@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::driver::{LayerId, Mounter};
 use crate::error::{Doing, Result};
@@ -23,6 +24,8 @@ use crate::{files, lock};
 pub struct Intent {
     path: PathBuf,
     file: File,
+    /// What the file says already.
+    kept: Mutex<HashSet<ChainId>>,
 }
 
 /// What an intent file says.
@@ -39,24 +42,44 @@ impl Store {
         // Under the store's lock, so that nobody finds the file before it is locked.
         let _lock = self.lock()?;
         let path = self.layout().intents().join(files::random_hex::<8>()?);
-        let mut file = files::create_new(&path)?;
+        let file = files::create_new(&path)?;
         file.try_lock().map_err(std::io::Error::from).doing("locking", &path)?;
-        writeln!(file, "# {} (process {})", what.replace('\n', " "), std::process::id())
-            .doing("writing", &path)?;
-        Ok(Intent { path, file })
+        let intent = Intent { path, file, kept: Mutex::default() };
+        intent.tell(&format!("# {} (process {})", what.replace('\n', " "), std::process::id()))?;
+        // The lines to come are worth nothing if the file can be lost.
+        files::sync_dir(&self.layout().intents())?;
+        Ok(intent)
     }
 
-    /// Undoes what dead processes left. Called when the store is opened for writing.
+    /// Undoes what dead processes left. Called when the store is opened for writing. What cannot be undone now is told, and
+    /// stays for the next time.
     pub(crate) fn undo_stale(&self, mounter: &dyn Mounter) -> Result<()> {
         let mut dead = Vec::new();
         {
             let _lock = self.lock()?;
             for name in files::names(&self.layout().intents())? {
                 let path = self.layout().intents().join(name);
-                dead.extend(lock::try_exclusive(&path)?.map(|file| Intent { path, file }));
+                let kept = Mutex::default();
+                dead.extend(lock::try_exclusive(&path)?.map(|file| Intent { path, file, kept }));
             }
         }
-        dead.into_iter().try_for_each(|intent| intent.undo(self, mounter))
+        for intent in dead {
+            let path = intent.path.clone();
+            if let Err(error) = intent.undo(self, mounter) {
+                tracing::warn!("undoing what a dead process left ({}): {error}", path.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Is a living process at work?
+    pub(crate) fn is_worked_on(&self) -> Result<bool> {
+        for name in files::names(&self.layout().intents())? {
+            if lock::is_held(&self.layout().intents().join(name))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The layers that living processes are making.
@@ -68,11 +91,14 @@ impl Store {
         Ok(layers)
     }
 
-    /// The chains that living processes need.
-    pub(crate) fn chains_in_work(&self) -> Result<HashSet<ChainId>> {
+    /// The chains that living processes need, other than the owner of `but`.
+    pub(crate) fn chains_in_work(&self, but: Option<&Intent>) -> Result<HashSet<ChainId>> {
         let mut chains = HashSet::new();
         for name in files::names(&self.layout().intents())? {
-            chains.extend(read(&self.layout().intents().join(name))?.chains);
+            let path = self.layout().intents().join(name);
+            if but.is_none_or(|but| but.path != path) {
+                chains.extend(read(&path)?.chains);
+            }
         }
         Ok(chains)
     }
@@ -86,13 +112,25 @@ impl Intent {
 
     /// From now on the chain stays, although nothing refers to it. Call under the store's lock if it exists already.
     pub(crate) fn keeps(&self, chain: &ChainId) -> Result<()> {
-        self.tell(&format!("chain {}", chain.0.hex()))
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.contains(chain) {
+            return Ok(());
+        }
+        self.tell(&format!("chain {}", chain.0.hex()))?;
+        kept.insert(*chain);
+        Ok(())
     }
 
     fn tell(&self, line: &str) -> Result<()> {
         // In one call: several threads tell.
         (&self.file).write_all(format!("{line}\n").as_bytes()).doing("writing", &self.path)?;
         self.file.sync_data().doing("syncing", &self.path)
+    }
+
+    /// From now on nothing is kept, and the work still goes on. Call under the store's lock.
+    pub(crate) fn keeps_nothing(&self) -> Result<()> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.file.set_len(0).doing("truncating", &self.path)
     }
 
     /// All is done: what was made is referred to by something that lasts.
@@ -115,17 +153,19 @@ impl Intent {
                 store.driver().remove(id, mounter)?;
             }
         }
-        // Before the chains are let go: as long as the file is there, they are needed.
+        let freed = store.let_go(told.chains, Some(&self), mounter)?;
+        // Last: as long as the file is there and locked, everybody knows that somebody is at work.
         files::remove_file(&self.path)?;
-        store.let_go(told.chains, mounter)
+        Ok(freed)
     }
 }
 
-/// A torn last line tells of a step that was not begun.
+/// A torn last line, one without its end, tells of a step that was not begun.
 fn read(path: &Path) -> Result<Told> {
     let mut told = Told::default();
-    let Some(text) = files::read_text(path)? else { return Ok(told) };
-    for line in text.lines() {
+    let Some(bytes) = files::read(path)? else { return Ok(told) };
+    let text = String::from_utf8_lossy(&bytes);
+    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         match line.split_once(' ') {
             Some(("layer", id)) => told.layers.extend(LayerId::parse(id).ok()),
             Some(("chain", hex)) => told.chains.extend(Digest::from_hex(hex).ok().map(ChainId)),
@@ -133,4 +173,20 @@ fn read(path: &Path) -> Result<Told> {
         }
     }
     Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_line_is_no_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("i");
+        let chain = "0a".repeat(32);
+        std::fs::write(&path, format!("# x\nlayer aa\nchain {chain}\nlayer bb")).unwrap();
+        let told = read(&path).unwrap();
+        assert_eq!(told.layers, [LayerId::parse("aa").unwrap()]);
+        assert_eq!(told.chains.len(), 1);
+    }
 }

@@ -88,8 +88,11 @@ impl Store {
         mounter: &dyn Mounter,
     ) -> Result<Layer> {
         let chain = ChainId::over(parent, diff);
+        // Kept by our intent, so that nobody removes it before somebody lasting refers to the whole.
         let below = match parent {
-            Some(parent) => Some(self.need_layer(&parent)?),
+            Some(parent) => {
+                Some(self.use_layer(intent, &parent)?.ok_or_else(|| Error::not_found("layer", parent))?)
+            }
             None => None,
         };
         self.driver().set_parent(&draft.id, below.as_ref().map(|layer| &layer.id))?;
@@ -110,6 +113,13 @@ impl Store {
             self.driver().remove(&draft.id, mounter)?;
         }
         self.need_layer(&chain)
+    }
+
+    /// Removes a draft that is not to become a layer, before its intent would.
+    pub fn drop_draft(&self, draft: LayerDraft, mounter: &dyn Mounter) -> Result<()> {
+        let id = draft.id.clone();
+        drop(draft);
+        self.driver().remove(&id, mounter)
     }
 
     /// Has this stack been registered? If so, `intent` keeps it from now on.
@@ -170,42 +180,49 @@ impl Store {
         Ok(used)
     }
 
-    /// Removes those of `chains`, and of the stacks below them, that no image, container or living process needs. Answers
-    /// the bytes that became free.
-    pub(crate) fn let_go(&self, chains: HashSet<ChainId>, mounter: &dyn Mounter) -> Result<Freed> {
-        let mut gone = Vec::new();
-        {
-            let _lock = self.lock()?;
-            let layers: HashMap<ChainId, Layer> =
-                self.layers()?.into_iter().map(|layer| (layer.chain, layer)).collect();
-            let needed = self.needed(&layers)?;
-            for chain in chains {
-                let mut next = Some(chain);
-                while let Some(layer) = next.and_then(|chain| layers.get(&chain)) {
-                    if needed.contains(&layer.chain)
-                        || gone.iter().any(|one: &Layer| one.chain == layer.chain)
-                    {
-                        break;
-                    }
-                    self.hide(layer)?;
-                    gone.push(layer.clone());
-                    next = layer.parent;
-                }
-            }
-        }
+    /// Removes those of `chains`, and of the stacks below them, that no image, container or living process needs; what the
+    /// intent `of` keeps is let go with the same breath. Answers the bytes that became free.
+    pub(crate) fn let_go(
+        &self,
+        chains: HashSet<ChainId>,
+        of: Option<&Intent>,
+        mounter: &dyn Mounter,
+    ) -> Result<Freed> {
         let mut freed = Freed::default();
-        for layer in gone {
-            self.finish_removal(&removing(&self.layout().chain(&layer.chain)), mounter)?;
-            files::remove_file(&self.layout().index(&layer.chain))?;
+        for (layer, hidden) in self.hide_unneeded(chains, of)? {
+            self.finish_removal(&hidden, mounter)?;
             freed.bytes += layer.size;
             freed.layers.push(layer.chain);
         }
         Ok(freed)
     }
 
-    /// Chains that something refers to, with all below them.
-    fn needed(&self, layers: &HashMap<ChainId, Layer>) -> Result<HashSet<ChainId>> {
-        let mut tops = self.chains_in_work()?;
+    /// From here on these layers do not exist. A crash in the middle leaves the rest to the next who opens the store: a
+    /// hidden layer's parent is looked at again ([`Store::finish_removals`]).
+    fn hide_unneeded(&self, chains: HashSet<ChainId>, of: Option<&Intent>) -> Result<Vec<(Layer, PathBuf)>> {
+        let _lock = self.lock()?;
+        let layers: HashMap<ChainId, Layer> =
+            self.layers()?.into_iter().map(|layer| (layer.chain, layer)).collect();
+        let mut stay = self.needed(&layers, of)?;
+        let mut gone = Vec::new();
+        for chain in chains {
+            let mut next = Some(chain);
+            while let Some(layer) = next.and_then(|chain| layers.get(&chain)) {
+                if !stay.insert(layer.chain) {
+                    break;
+                }
+                gone.push((layer.clone(), self.hide(layer)?));
+                next = layer.parent;
+            }
+        }
+        // Under the same lock: of two who let the same layer go, the second must not see the first as one who needs it.
+        of.map_or(Ok(()), Intent::keeps_nothing)?;
+        Ok(gone)
+    }
+
+    /// Chains that something refers to, with all below them; the intent `but` does not count.
+    fn needed(&self, layers: &HashMap<ChainId, Layer>, but: Option<&Intent>) -> Result<HashSet<ChainId>> {
+        let mut tops = self.chains_in_work(but)?;
         tops.extend(self.image_tops()?);
         tops.extend(self.all_container_layers()?.into_iter().filter_map(|layers| layers.parent));
         let mut needed = HashSet::new();
@@ -221,11 +238,16 @@ impl Store {
         Ok(needed)
     }
 
-    /// From here on the layer does not exist.
-    fn hide(&self, layer: &Layer) -> Result<()> {
+    /// From here on the layer does not exist. Its record gets a name that nothing else will ever have (Docker's form):
+    /// the same chain may be registered and removed again before we are done.
+    fn hide(&self, layer: &Layer) -> Result<PathBuf> {
+        files::remove_file(&self.layout().index(&layer.chain))?;
         let record = self.layout().chain(&layer.chain);
-        std::fs::rename(&record, removing(&record)).doing("renaming to be removed", &record)?;
-        files::sync_dir(&self.layout().chains())
+        let name = format!("{}-{}{REMOVING}", layer.chain.0.hex(), files::random_hex::<32>()?);
+        let hidden = self.layout().chains().join(name);
+        std::fs::rename(&record, &hidden).doing("renaming to be removed", &record)?;
+        files::sync_dir(&self.layout().chains())?;
+        Ok(hidden)
     }
 
     /// Ends what [`Store::hide`] began.
@@ -236,13 +258,40 @@ impl Store {
         files::remove_dir(hidden)
     }
 
-    /// Ends removals that were broken off, and drops records that were never published.
+    /// Ends removals that were broken off. What fails is told, and stays for the next time.
     pub(crate) fn finish_removals(&self, mounter: &dyn Mounter) -> Result<()> {
-        let chains = self.layout().chains();
-        for name in files::names(&chains)?.iter().filter(|name| name.ends_with(REMOVING)) {
-            self.finish_removal(&chains.join(name), mounter)?;
+        // Who hid these may have died before it came to the layers below them.
+        let mut parents = HashSet::new();
+        for hidden in self.hidden()? {
+            if let Some(text) = files::read_text(&hidden.join(PARENT))? {
+                parents.extend(text.parse::<ChainId>().ok());
+            }
+        }
+        if !parents.is_empty() {
+            self.hide_unneeded(parents, None)?;
+        }
+        for hidden in self.hidden()? {
+            if let Err(error) = self.finish_removal(&hidden, mounter) {
+                tracing::warn!("ending the removal of {}: {error}", hidden.display());
+            }
         }
         Ok(())
+    }
+
+    /// Layers on their way out, at which somebody is, or the next who opens the store will be.
+    pub(crate) fn hidden_layers(&self) -> Result<Vec<LayerId>> {
+        let mut ids = Vec::new();
+        for hidden in self.hidden()? {
+            let id = files::read_text(&hidden.join(CACHE_ID))?;
+            ids.extend(id.and_then(|id| LayerId::parse(&id).ok()));
+        }
+        Ok(ids)
+    }
+
+    fn hidden(&self) -> Result<Vec<PathBuf>> {
+        let chains = self.layout().chains();
+        let names = files::names(&chains)?;
+        Ok(names.iter().filter(|name| name.ends_with(REMOVING)).map(|name| chains.join(name)).collect())
     }
 }
 
@@ -255,27 +304,32 @@ pub struct Freed {
     pub bytes: u64,
 }
 
-fn removing(record: &Path) -> PathBuf {
-    let mut name = record.as_os_str().to_owned();
-    name.push(REMOVING);
-    name.into()
+/// Not everybody who reads has the store's lock: a record that is removed, or removed and made again, while it is read is
+/// no record, or the new one.
+fn read_record(record: &Path, chain: ChainId) -> Result<Option<Layer>> {
+    loop {
+        let Some(id) = files::read_text(&record.join(CACHE_ID))? else { return Ok(None) };
+        let read = read_record_of(record, chain, &id);
+        if files::read_text(&record.join(CACHE_ID))?.is_some_and(|again| again == id) {
+            return read.map(Some);
+        }
+    }
 }
 
-fn read_record(record: &Path, chain: ChainId) -> Result<Option<Layer>> {
-    let Some(id) = files::read_text(&record.join(CACHE_ID))? else { return Ok(None) };
+fn read_record_of(record: &Path, chain: ChainId, id: &str) -> Result<Layer> {
     let need = |name: &str| {
         files::read_text(&record.join(name))?
             .ok_or_else(|| Error::corrupt(record, format_args!("has no file {name:?}")))
     };
     let bad = |error: &dyn std::fmt::Display| Error::corrupt(record, error);
-    Ok(Some(Layer {
+    Ok(Layer {
         chain,
         diff: need(DIFF)?.parse().map_err(|error| bad(&error))?,
         parent: match files::read_text(&record.join(PARENT))? {
             Some(text) => Some(text.parse().map_err(|error| bad(&error))?),
             None => None,
         },
-        id: LayerId::parse(&id)?,
+        id: LayerId::parse(id).map_err(|error| bad(&error))?,
         size: need(SIZE)?.parse().map_err(|error| bad(&error))?,
-    }))
+    })
 }

@@ -113,14 +113,24 @@ impl Layout {
         self.image().join("repositories.json")
     }
 
+    /// The diff IDs of blobs.
+    pub fn diffs_by_digest(&self) -> PathBuf {
+        self.image().join("distribution/diffid-by-digest/sha256")
+    }
+
     /// The diff ID of a blob that was unpacked once.
     pub fn diff_by_digest(&self, digest: &Digest) -> PathBuf {
-        self.image().join("distribution/diffid-by-digest/sha256").join(digest.hex())
+        self.diffs_by_digest().join(digest.hex())
+    }
+
+    /// The blobs of diff IDs.
+    pub fn blobs_by_diffs(&self) -> PathBuf {
+        self.image().join("distribution/v2metadata-by-diffid/sha256")
     }
 
     /// The blobs that unpack to a diff ID, and where they came from.
     pub fn blobs_by_diff(&self, diff: &DiffId) -> PathBuf {
-        self.image().join("distribution/v2metadata-by-diffid/sha256").join(diff.0.hex())
+        self.blobs_by_diffs().join(diff.0.hex())
     }
 
     /// All containers.

@@ -30,6 +30,7 @@ pub mod layers;
 pub mod layout;
 mod lock;
 mod prune;
+mod size;
 mod store;
 pub mod tags;
 mod tree;

@@ -1,8 +1,9 @@
 //! Opening a store, and what all of its operations share.
 
 use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::driver::{Driver, Mounter};
 use crate::error::{Doing, Error, Result};
@@ -38,17 +39,20 @@ impl Store {
         if access == Access::Read {
             return Store::open_to_read(root);
         }
-        let absolute = std::path::absolute(root).doing("finding", root)?;
-        let layout = Layout::new(&absolute);
-        let ours = check_version(&layout)?;
-        if !ours && access != Access::Adopt && is_foreign(&layout) {
-            return Err(Error::ReadOnly(absolute));
+        let before = Layout::new(real(root)?);
+        is_ours(&before, access)?;
+        refuse_filesystem(before.root())?;
+        files::make_dirs(before.root().parent().unwrap_or(before.root()), 0o755)?;
+        make_closed(&[before.root().to_owned(), before.own()])?;
+        let layout = Layout::new(real(root)?);
+        {
+            // Whatever else is made comes after the version: without it, it would look like somebody else's.
+            let _lock = lock::exclusive(&layout.lock())?;
+            if !is_ours(&layout, access)? {
+                files::write_atomic(&layout.version(), format!("{VERSION}\n").as_bytes())?;
+            }
         }
-        refuse_filesystem(&absolute)?;
         make_dirs(&layout)?;
-        if !ours {
-            files::write_atomic(&layout.version(), format!("{VERSION}\n").as_bytes())?;
-        }
         let store = Store { driver: Driver::new(layout.clone(), true), layout, access };
         store.mend(mounter)?;
         Ok(store)
@@ -56,7 +60,7 @@ impl Store {
 
     /// To look only. A root that is not there is an empty store.
     fn open_to_read(root: &Path) -> Result<Store> {
-        let layout = Layout::new(std::path::absolute(root).doing("finding", root)?);
+        let layout = Layout::new(real(root)?);
         check_version(&layout)?;
         Ok(Store { driver: Driver::new(layout.clone(), false), layout, access: Access::Read })
     }
@@ -88,17 +92,64 @@ impl Store {
         lock::exclusive(&self.layout.lock())
     }
 
-    /// Everything a crash can have left, in the order in which it depends on each other.
+    /// Everything a crash can have left, in the order in which it depends on each other. Others may be at work meanwhile:
+    /// what they are at is locked, or named in an intent that is.
     fn mend(&self, mounter: &dyn Mounter) -> Result<()> {
         self.finish_removals(mounter)?;
         self.undo_stale(mounter)?;
         self.remove_orphaned_containers(mounter)?;
+        self.remove_stale_drafts()?;
         self.driver.remove_stale()?;
-        for dir in [self.layout.own(), self.layout.image(), self.layout.configs(), self.layout.parents()] {
-            files::sweep(&dir)?;
-        }
-        Ok(())
+        self.sweep()
     }
+
+    /// Records of layers and containers that were never published, and of whose writers nothing is known any more (Docker
+    /// leaves such).
+    fn remove_stale_drafts(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        let tmp = self.layout.chains_tmp();
+        // In this order: a draft is begun after its layer's name is written down.
+        let drafts = files::drafts(&tmp)?;
+        let in_work = self.layers_in_work()?;
+        let stale = drafts.iter().filter(|name| !in_work.iter().any(|id| id.as_str() == name.as_str()));
+        stale.into_iter().try_for_each(|name| files::remove_draft(&tmp, name))
+    }
+
+    /// Files that were being written.
+    fn sweep(&self) -> Result<()> {
+        let layout = &self.layout;
+        let mut dirs = vec![
+            layout.own(),
+            layout.counts(),
+            layout.indexes(),
+            layout.image(),
+            layout.configs(),
+            layout.parents(),
+            layout.diffs_by_digest(),
+            layout.blobs_by_diffs(),
+        ];
+        dirs.extend(files::names(&layout.containers())?.iter().map(|id| layout.container(id)));
+        dirs.iter().try_for_each(|dir| files::sweep(dir))
+    }
+}
+
+/// The root without symlinks in its path, as the kernel's list of mounts has it; where it is to be made, as it was given.
+fn real(root: &Path) -> Result<PathBuf> {
+    match root.canonicalize() {
+        Err(error) if error.kind() == ErrorKind::NotFound => std::path::absolute(root).doing("finding", root),
+        real => real.doing("finding", root),
+    }
+}
+
+/// Whether plyfs made the root; an error if somebody else did and it may not be changed.
+fn is_ours(layout: &Layout, access: Access) -> Result<bool> {
+    // In this order: another process may be making the store right now, the version first.
+    let foreign = is_foreign(layout);
+    let ours = check_version(layout)?;
+    if foreign && !ours && access != Access::Adopt {
+        return Err(Error::ReadOnly(layout.root().to_owned()));
+    }
+    Ok(ours)
 }
 
 /// `true`: the root is one of ours, in a version that we know.
@@ -127,9 +178,7 @@ fn refuse_filesystem(root: &Path) -> Result<()> {
 /// The directories of an empty store. Those that lead to layers can be passed by root alone: what lies below has
 /// set-user-id programs for everybody to run (CVE-2021-41091, CVE-2024-25621).
 fn make_dirs(layout: &Layout) -> Result<()> {
-    files::make_dirs(layout.root().parent().unwrap_or(layout.root()), 0o755)?;
-    let closed = [
-        layout.root().to_owned(),
+    make_closed(&[
         layout.driver(),
         layout.diffs(),
         layout.parents(),
@@ -137,14 +186,7 @@ fn make_dirs(layout: &Layout) -> Result<()> {
         layout.root().join("image"),
         layout.image(),
         layout.containers(),
-        layout.own(),
-    ];
-    for dir in &closed {
-        match DirBuilder::new().mode(0o710).create(dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            made => made.doing("making", dir)?,
-        }
-    }
+    ])?;
     let inner = [
         layout.chains(),
         layout.chains_tmp(),
@@ -157,4 +199,14 @@ fn make_dirs(layout: &Layout) -> Result<()> {
         layout.indexes(),
     ];
     inner.iter().try_for_each(|dir| files::make_dirs(dir, 0o700))
+}
+
+fn make_closed(dirs: &[PathBuf]) -> Result<()> {
+    for dir in dirs {
+        match DirBuilder::new().mode(0o710).create(dir) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            made => made.doing("making", dir)?,
+        }
+    }
+    Ok(())
 }

@@ -96,6 +96,15 @@ impl Dir {
             .map_err(|errno| SysError::new("openat", errno).on(leaf.as_os_str()))
     }
 
+    /// The same, but EXDEV where something is mounted on `leaf` (openat2(2), RESOLVE_NO_XDEV): for those who delete.
+    pub fn child_of_this_mount(&self, leaf: &Leaf) -> Result<Dir> {
+        use rustix::fs::ResolveFlags;
+        let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+        rustix::fs::openat2(&self.0, leaf.as_os_str(), PATH_DIR | OFlags::NOFOLLOW, Mode::empty(), resolve)
+            .map(Dir)
+            .map_err(|errno| SysError::new("openat2", errno).on(leaf.as_os_str()))
+    }
+
     /// The entry `leaf` itself, whatever it is, by an `O_PATH` descriptor.
     pub fn hold(&self, leaf: &Leaf) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

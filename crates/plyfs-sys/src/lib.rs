@@ -13,6 +13,7 @@ pub mod file;
 pub mod fsinfo;
 pub mod handle;
 pub mod leaf;
+pub mod mapped;
 pub mod memory;
 pub mod mounts;
 pub mod obj;

@@ -227,6 +227,12 @@ pub fn may_pass_through() -> bool {
     may_administer() && in_initial_user_namespace()
 }
 
+/// The id maps of our user namespace, as text: two processes of one text see the same owners on one filesystem.
+pub fn id_maps() -> Result<String> {
+    let read = |file: &str| std::fs::read_to_string(file).map_err(|e| SysError::from_io("read", &e).on(file));
+    Ok(read("/proc/self/uid_map")? + &read("/proc/self/gid_map")?)
+}
+
 /// access(2) for writing, with the effective ids.
 pub fn may_write(path: &Path) -> bool {
     let (here, flags) = (rustix::fs::CWD, rustix::fs::AtFlags::EACCESS);

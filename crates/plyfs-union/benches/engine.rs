@@ -1,5 +1,5 @@
 //! The engine without a mount, over 1, 16 and 127 layers: lookup of a name that is there and of one that is not, getattr,
-//! listing, and opening a union whose one directory is then looked at for the first time.
+//! listing, opening a union whose one directory is then looked at for the first time, and the same from an image index.
 //!
 //! What a request costs on top of this is the wire and the kernel: `cargo xtask bench`.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot be set up has nothing to say")]
@@ -102,5 +102,35 @@ fn fresh(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, warm, fresh);
+/// Attributes of all names through a new union, read from the layers and from an image index of them.
+fn image(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("engine, image");
+    group.sample_size(20);
+    for layers in LAYERS {
+        let (dir, mut spec) = branches(layers);
+        spec.branches[1..].iter_mut().for_each(|branch| branch.wh = true);
+        let below: Vec<_> = spec.branches[1..].iter().map(|branch| branch.path.clone()).collect();
+        let index = dir.path().join("index");
+        plyfs_union::image::build(&below, &index).unwrap();
+        for image_index in [None, Some(index)] {
+            let spec = MountSpec { image_index, ..spec.clone() };
+            let from = if spec.image_index.is_some() { "the index" } else { "the layers" };
+            let what = format!("open, attributes of 1,000 names from {from}");
+            group.bench_function(BenchmarkId::new(what, layers), |bencher| {
+                bencher.iter(|| {
+                    let union = Union::open(&spec).unwrap();
+                    assert_eq!(union.image_index().is_some(), spec.image_index.is_some());
+                    let dir = dir_of(&union);
+                    let mut each = |_: DirEntry<'_>, entry: Option<plyfs_union::Entry>| {
+                        black_box(entry);
+                        ControlFlow::Continue(())
+                    };
+                    union.list_plus(dir, 0, &|_| true, &mut each).unwrap();
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, warm, fresh, image);
 criterion_main!(benches);

@@ -9,6 +9,7 @@ use plyfs_sys::fsinfo::{self, FsInfo};
 use plyfs_sys::{Dev, Dir, SysError};
 
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::marks::Keeper;
 use crate::resolve::BranchIdx;
 use crate::roots::{self, Root};
@@ -43,6 +44,8 @@ pub(crate) struct Branch {
 #[derive(Debug)]
 pub(crate) struct Stack {
     pub(crate) branches: Vec<Branch>,
+    /// What is known of the last ones without asking them ([`Stack::image`]).
+    pub(crate) image: Option<Image>,
 }
 
 /// aufs.5: ids start at 64 on the common build with 127 branches.
@@ -69,7 +72,8 @@ impl Stack {
         }
         check_overlaps(spec, &branches)?;
         roots::settle(&mut branches)?;
-        Ok(Stack { branches })
+        let image = spec.image_index.as_deref().and_then(|path| Image::attach(path, &branches));
+        Ok(Stack { branches, image })
     }
 
     /// All is read that is read at mount: roots that can be found again are closed.

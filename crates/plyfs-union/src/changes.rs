@@ -3,12 +3,16 @@
 //! Compares the union with a union of its read-only branches, but only where a writable branch has something: the
 //! cost is that of the changes, not of the trees.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use plyfs_sys::stat::Time;
 use plyfs_sys::{Errno, Kind, Leaf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
+use crate::ids::RealId;
 use crate::nodes::Node;
 use crate::resolve::{BranchIdx, Resolved};
 use crate::spec::MountSpec;
@@ -56,23 +60,35 @@ struct Walk<'a> {
     union: &'a Union,
     /// Positions of the read-only branches in the whole stack.
     lower: Vec<BranchIdx>,
+    /// A directory whose time alone differs is changed.
+    dir_times: bool,
     each: &'a mut dyn FnMut(Change),
 }
 
 impl Union {
-    /// Tells every change, sorted by path.
+    /// Tells every change, sorted by path. A directory of which only the modification time differs is none.
     pub fn changes(&self, each: &mut dyn FnMut(Change)) -> Result<()> {
+        self.tell_changes(false, each)
+    }
+
+    /// The same by Docker's rule: it is one, unless the times are the same as far as archives keep them (whole seconds).
+    pub fn changes_and_times(&self, each: &mut dyn FnMut(Change)) -> Result<()> {
+        self.tell_changes(true, each)
+    }
+
+    fn tell_changes(&self, dir_times: bool, each: &mut dyn FnMut(Change)) -> Result<()> {
         let lower: Vec<BranchIdx> =
             self.stack.branches.iter().filter(|b| !b.writable).map(|b| b.index).collect();
         let specs = lower.iter().map(|&b| {
             let branch = self.stack.branch(b);
             crate::spec::BranchSpec { path: branch.path.clone(), ..branch.spec().clone() }
         });
-        let spec = MountSpec { branches: specs.collect(), ..MountSpec::default() };
+        let image_index = self.image_index().map(Path::to_owned);
+        let spec = MountSpec { branches: specs.collect(), image_index, ..MountSpec::default() };
         let below = if lower.is_empty() { None } else { Some(Union::open(&spec)?) };
         let mut all = Vec::new();
         let mut collect = |change| all.push(change);
-        let mut walk = Walk { union: self, lower, each: &mut collect };
+        let mut walk = Walk { union: self, lower, dir_times, each: &mut collect };
         let new = Side { union: self, node: self.root.clone() };
         new.node.refer();
         let old = below.as_ref().map(|below| Side { union: below, node: below.root.clone() });
@@ -92,6 +108,14 @@ impl Walk<'_> {
     fn compare(&mut self, path: &Path, new: &Side<'_>, old: Option<&Side<'_>>) -> Result<bool> {
         let mut changed = false;
         for (name, resolved) in present(lines(new))?.unwrap_or_default() {
+            // First by the indexes alone: most names of a directory are what they were.
+            let before = match old {
+                Some(old) => index(&*old.union.listed(&old.node)?)?.resolved(name.as_os_str()),
+                None => None,
+            };
+            if before.as_ref().is_some_and(|before| self.is_same(&resolved, before)) {
+                continue;
+            }
             let before = old.map(|old| child(old, &name)).transpose()?.flatten();
             changed |= self.compare_name(&path.join(name.as_os_str()), new, &name, &resolved, before)?;
         }
@@ -122,10 +146,6 @@ impl Walk<'_> {
         now: &Resolved,
         before: Option<(Resolved, Side<'_>)>,
     ) -> Result<bool> {
-        let untouched = before.as_ref().is_some_and(|(old, _)| self.is_same(now, old));
-        if untouched {
-            return Ok(false);
-        }
         let Some((_, new)) = child(parent, name)? else { return Ok(false) };
         let same_kind = before.as_ref().filter(|(old, _)| old.kind == now.kind);
         let inside =
@@ -133,7 +153,7 @@ impl Walk<'_> {
         let kind = match (&before, now.kind) {
             (None, _) => ChangeKind::Added,
             (Some((old, old_side)), Kind::Dir) if old.kind.is_dir() => {
-                if !inside && !attributes_differ(&new, old_side)? {
+                if !inside && !attributes_differ(&new, old_side, self.dir_times)? {
                     return Ok(false);
                 }
                 ChangeKind::Changed
@@ -146,7 +166,7 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    /// Served by the same object of the same read-only branches.
+    /// Served by the same object of the same read-only branches, and by no copy that was made under another name.
     fn is_same(&self, now: &Resolved, old: &Resolved) -> bool {
         let original = |branch: BranchIdx| self.lower.get(usize::from(branch)).copied();
         let dirs = || {
@@ -154,9 +174,22 @@ impl Walk<'_> {
                 && now.dirs.iter().zip(&old.dirs).all(|(a, b)| Some(a.0) == original(b.0) && a.1 == b.1)
         };
         !self.union.stack.writable(now.branch)
+            && !self.may_be_linked(now)
             && Some(now.branch) == original(old.branch)
             && now.ino == old.ino
             && dirs()
+    }
+}
+
+impl Walk<'_> {
+    /// One name of a hard-linked file was copied up: the others are changed with it, and any directory may have them.
+    fn may_be_linked(&self, now: &Resolved) -> bool {
+        let plinks = &self.union.plinks;
+        if now.kind.is_dir() {
+            return !plinks.is_empty();
+        }
+        let dev = self.union.stack.branch(now.branch).dev;
+        plinks.find(RealId { dev, ino: now.ino }).is_some()
     }
 }
 
@@ -192,8 +225,30 @@ fn present<T>(found: Result<T>) -> Result<Option<T>> {
     }
 }
 
-fn attributes_differ(new: &Side<'_>, old: &Side<'_>) -> Result<bool> {
+fn attributes_differ(new: &Side<'_>, old: &Side<'_>, times: bool) -> Result<bool> {
     let stat = |side: &Side<'_>| present(side.union.spot(&side.node));
     let (Some((_, a)), Some((_, b))) = (stat(new)?, stat(old)?) else { return Ok(true) };
-    Ok((a.perm, a.uid, a.gid) != (b.perm, b.uid, b.gid))
+    let differ = (a.perm, a.uid, a.gid) != (b.perm, b.uid, b.gid) || xattrs(new)? != xattrs(old)?;
+    Ok(differ || (times && !same_time(a.mtime, b.mtime)))
+}
+
+/// moby `pkg/archive/changes.go`, `sameFsTime`: one of them may have come out of an archive, without its fraction.
+fn same_time(a: Time, b: Time) -> bool {
+    a == b || (a.sec == b.sec && (a.nsec == 0 || b.nsec == 0))
+}
+
+/// What users see of them, sorted; none where there can be none.
+fn xattrs(side: &Side<'_>) -> Result<Vec<(OsString, Vec<u8>)>> {
+    let list = match side.union.listxattr(side.node.ino) {
+        Err(Error::Refused(Refusal::Unsupported)) => return Ok(Vec::new()),
+        Err(Error::Sys { source, .. }) if source.errno() == Errno::OPNOTSUPP => return Ok(Vec::new()),
+        list => list?,
+    };
+    let mut all = Vec::new();
+    for name in list.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let name = OsStr::from_bytes(name);
+        all.push((name.to_owned(), side.union.getxattr(side.node.ino, name)?));
+    }
+    all.sort();
+    Ok(all)
 }

@@ -41,7 +41,7 @@ impl Union {
             return Ok(());
         }
         let stat = self.copy_dir(node, parent_dir, &link.name, branch)?;
-        let at = DirAt { branch, ino: stat.ino, place: Place::Named };
+        let at = DirAt { branch, ino: stat.ino, place: Place::Named, record: None };
         let mut places = node.as_dir()?.at.write();
         let position = places.iter().position(|at| at.branch > branch).unwrap_or(places.len());
         places.insert(position, at);

@@ -87,6 +87,14 @@ pub enum Error {
         /// The kernel's reason, where there is one; EINVAL otherwise (aufs.5).
         errno: Option<i32>,
     },
+    /// An image index can't be built, or used.
+    #[error("image index {}: {why}", .path.display())]
+    ImageIndex {
+        /// The index, or what in a layer stands in its way.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 fn on_branch(branch: &Option<PathBuf>) -> String {
@@ -102,7 +110,7 @@ impl Error {
             Error::Stale => Errno::STALE,
             Error::DataLost { .. } => Errno::IO,
             Error::BadHandle => Errno::BADF,
-            Error::Spec(_) => Errno::INVAL,
+            Error::Spec(_) | Error::ImageIndex { .. } => Errno::INVAL,
             Error::Branch { errno, .. } => return errno.unwrap_or(Errno::INVAL.raw_os_error()),
         };
         errno.raw_os_error()

@@ -120,6 +120,16 @@ impl Index {
         update(&mut self.lines.entry(name).or_default().seen, branch, change);
     }
 
+    /// What branches below all that were added have under a name, top first.
+    pub(crate) fn add_below(&mut self, name: Leaf, seen: Sightings) {
+        match self.lines.entry(name) {
+            Slot::Occupied(mut slot) => slot.get_mut().seen.extend(seen),
+            Slot::Vacant(slot) => {
+                slot.insert(Line { seen, ..Line::default() });
+            }
+        }
+    }
+
     /// The branch's directory can't be listed.
     pub(crate) fn add_unlisted(&mut self, branch: BranchIdx) {
         self.unlisted.push(branch);

@@ -21,6 +21,7 @@ mod error;
 mod explain;
 mod handles;
 mod ids;
+pub mod image;
 mod index;
 pub mod layer;
 mod ledger;

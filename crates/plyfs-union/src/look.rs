@@ -23,7 +23,16 @@ pub(crate) fn fill(stack: &Stack, anchors: &Anchors, node: &Node) -> Result<(Ind
     let mut waiting: Vec<DirAt> = node.as_dir()?.at.read().iter().rev().cloned().collect();
     let mut index = Index::default();
     let mut places = Places::new();
-    while let Some(at) = waiting.pop() {
+    while let Some(mut at) = waiting.pop() {
+        if at.record.is_some() {
+            // The image index has all of them from here down.
+            if let Some(below) = stack.image().and_then(|image| image.below(&at, &waiting)) {
+                below.lines.into_iter().for_each(|(name, seen)| index.add_below(name, seen));
+                places.extend(below.places);
+                break;
+            }
+            at.record = None;
+        }
         let branch = stack.branch(at.branch);
         let dir = match &at.place {
             Place::Path(path) if !places.is_empty() => open_path(branch, path)?,
@@ -43,7 +52,9 @@ pub(crate) fn fill(stack: &Stack, anchors: &Anchors, node: &Node) -> Result<(Ind
         } || opaque;
         if let Some(target) = redirect {
             let target = absolute(node, &target, branch.index, &waiting)?;
-            waiting = walk(stack, &target, branch.index + 1)?.into_iter().rev().collect();
+            let mut below = walk(stack, &target, branch.index + 1)?;
+            stack.recognise(&target, &mut below);
+            waiting = below.into_iter().rev().collect();
         } else if opaque {
             break;
         }
@@ -168,8 +179,12 @@ pub(crate) fn probe(branch: &Branch, dir: &Dir, name: &Leaf) -> Result<Option<Se
 /// The merged directory at `path` (absolute, in the branches from `from` down), top first; empty if there is none.
 pub(crate) fn walk(stack: &Stack, path: &Path, from: BranchIdx) -> Result<Places> {
     let here = walk_in(stack, path, from, &|_| true)?;
-    let places =
-        here.into_iter().map(|(branch, _, path)| DirAt { branch, ino: 0, place: Place::Path(path.into()) });
+    let places = here.into_iter().map(|(branch, _, path)| DirAt {
+        branch,
+        ino: 0,
+        place: Place::Path(path.into()),
+        record: None,
+    });
     Ok(places.collect())
 }
 

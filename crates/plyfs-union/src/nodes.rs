@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 use crate::attr::Ino;
 use crate::error::{Error, Result};
 use crate::ids::RealId;
+use crate::image::Record;
 use crate::index::Index;
 use crate::metacopy::Data;
 use crate::passthrough::Door;
@@ -79,6 +80,8 @@ pub(crate) struct DirAt {
     /// Inode number there; 0 where not asked yet.
     pub(crate) ino: u64,
     pub(crate) place: Place,
+    /// On a branch that the image index covers: the record of the merged directory that this is a part of.
+    pub(crate) record: Option<Record>,
 }
 
 /// How to reach a directory on a branch.

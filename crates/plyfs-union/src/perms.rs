@@ -27,6 +27,13 @@ pub(crate) struct Shown {
     pub(crate) rdev: Dev,
 }
 
+impl Shown {
+    /// What it is by its inode.
+    pub(crate) fn real(stat: &Stat) -> Shown {
+        Shown { uid: stat.uid, gid: stat.gid, perm: stat.perm, kind: stat.kind, rdev: stat.rdev }
+    }
+}
+
 impl Override {
     /// 1: `security.`, written by root only; 2: `user.`, as containers/storage does.
     pub(crate) fn new(xattr_permissions: u8) -> Override {
@@ -47,7 +54,7 @@ impl Override {
     }
 
     pub(crate) fn apply(self, obj: Obj<'_>, stat: &Stat) -> Result<Shown> {
-        let real = Shown { uid: stat.uid, gid: stat.gid, perm: stat.perm, kind: stat.kind, rdev: stat.rdev };
+        let real = Shown::real(stat);
         let Override::Xattr(name) = self else { return Ok(real) };
         let value = obj.xattr(OsStr::new(name))?;
         Ok(value.and_then(|text| parse(std::str::from_utf8(&text).ok()?, real)).unwrap_or(real))

@@ -79,7 +79,7 @@ mod tests {
     use crate::nodes::Place;
 
     fn at(branches: &[u16]) -> Vec<DirAt> {
-        branches.iter().map(|&branch| DirAt { branch, ino: 0, place: Place::Named }).collect()
+        branches.iter().map(|&branch| DirAt { branch, ino: 0, place: Place::Named, record: None }).collect()
     }
 
     fn wh(branch: u16) -> Seen {

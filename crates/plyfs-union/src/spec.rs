@@ -329,6 +329,9 @@ pub struct MountSpec {
     pub kernel: KernelFlags,
     /// `fsname=` or the SOURCE word; shown in /proc/mounts.
     pub source: Option<OsString>,
+    /// `image_index=`: where the merged tree of the lowest branches is kept ([`crate::image`]). Not used unless it was
+    /// built from just these branches.
+    pub image_index: Option<PathBuf>,
     /// Only to be looked at: the branches may be another mount's at the same time, and nothing may be changed.
     /// Never read from text.
     pub look_only: bool,

@@ -85,6 +85,7 @@ impl Union {
             })
             .collect();
         let _topology = self.renames.lock();
+        self.stack.distrust_image(Some(branch), "one of its layers was changed");
         let mut work = Work::default();
         self.find_changed(branch, &leaves, &mut work)?;
         self.compare_all(&mut work)?;
@@ -96,6 +97,7 @@ impl Union {
     /// The same for everything known: nobody knows what was changed.
     pub fn refresh(&self) -> Result<Vec<Stale>> {
         let _topology = self.renames.lock();
+        self.stack.distrust_image(None, "its layers may have been changed");
         let mut work = Work::default();
         self.anchors.idle();
         let mut dirs: Vec<(usize, Arc<Node>)> = self
@@ -213,11 +215,14 @@ impl Union {
     /// Where a directory lies, from its parent's listing: as for a new node (`ops/lookup.rs`).
     fn places(&self, node: &Node, resolved: &Resolved) -> Result<Places> {
         let old = node.as_dir()?.at.read().clone();
+        let link = node.link();
         let stays = |branch, ino| old.iter().any(|at| at.branch == branch && at.ino == ino);
+        let record = link.map(|link| self.stack.record_of(&link.parent, &link.name));
         let at = |&(branch, ino): &(BranchIdx, u64)| DirAt {
             branch,
             ino: if stays(branch, ino) { ino } else { 0 },
             place: Place::Named,
+            record: record.as_ref().and_then(|record| record(branch)),
         };
         Ok(resolved.dirs.iter().map(at).collect())
     }
@@ -227,6 +232,7 @@ impl Union {
             branch: branch.index,
             ino: 0,
             place: Place::Path(Arc::from([])),
+            record: self.stack.root_record(branch.index),
         };
         self.stack.branches.iter().map(at).collect()
     }

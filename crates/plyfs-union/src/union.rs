@@ -16,13 +16,14 @@ use crate::branch::{FIRST_BRANCH_ID, Stack};
 use crate::error::{Refusal, Result};
 use crate::handles::{FileHandle, Handles};
 use crate::ids::{self, IdMap, RealId};
+use crate::image::Image;
 use crate::index::Index;
 use crate::ledger::Ledger;
 use crate::look;
 use crate::names::Name;
 use crate::nodes::{DirAt, DirState, HomeBy, Node, Nodes, Place, Places, Spot};
 use crate::passthrough::{Backings, Passthrough};
-use crate::perms::Override;
+use crate::perms::{Override, Shown};
 use crate::plink::Plinks;
 use crate::policy;
 use crate::resolve::BranchIdx;
@@ -123,6 +124,11 @@ impl Union {
         self.stack.branches.iter().enumerate().map(info).collect()
     }
 
+    /// The image index that is in use for the lowest branches.
+    pub fn image_index(&self) -> Option<&std::path::Path> {
+        self.stack.image().map(Image::path)
+    }
+
     /// From now on the kernel may be given files to read and write by itself.
     pub fn connect(&self, table: Arc<dyn Backings>) {
         self.passthrough.connect(table);
@@ -146,6 +152,7 @@ impl Union {
     pub fn idle(&self) {
         self.anchors.idle();
         self.passthrough.cool_all();
+        self.stack.image.iter().for_each(Image::idle);
     }
 
     /// What `ino` stands for: the node itself, or the one that took over.
@@ -223,7 +230,11 @@ impl Union {
 
     /// Attributes as users see them.
     pub(crate) fn attr(&self, node: &Node, spot: &Spot, stat: &Stat) -> Result<Attr> {
-        let shown = self.overrides.apply(spot.obj(), stat)?;
+        self.attr_shown(node, &self.overrides.apply(spot.obj(), stat)?, stat)
+    }
+
+    /// The same, of an object that pretends to be `shown`.
+    pub(crate) fn attr_shown(&self, node: &Node, shown: &Shown, stat: &Stat) -> Result<Attr> {
         let (uid, gid) = self.ids.shown(shown.uid, shown.gid);
         let (uid, gid, perm) = self.ids.adopted(uid, gid, shown.perm);
         Ok(Attr {
@@ -315,6 +326,7 @@ fn root_node(stack: &Stack) -> Node {
             branch: branch.index,
             ino: branch.root.stat.ino,
             place: Place::Path(Arc::from([])),
+            record: stack.root_record(branch.index),
         });
     }
     let top = &stack.branches[0];

@@ -5,6 +5,7 @@ use crate::cli::store::{StoreArgs, StoreCommand};
 use crate::exit::{Failure, Outcome};
 use crate::personality::{Request, UmountPlan};
 
+mod check;
 mod completions;
 mod containers;
 mod diff;
@@ -41,6 +42,7 @@ fn other(command: Command, store: &StoreArgs) -> Outcome {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Store(StoreCommand::Info(args)) => info::run(&args, store),
+        Command::Store(StoreCommand::Check(args)) => check::run(&args, store),
         Command::Store(StoreCommand::Prune(args)) => prune::run(&args, store),
         Command::Image(command) => images::run(command, store),
         Command::Container(command) => containers::run(command, store),

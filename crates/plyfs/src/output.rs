@@ -83,6 +83,12 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<(), Failure> {
     settle(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
+/// One line of an answer that comes bit by bit.
+pub(crate) fn line(text: impl Display) {
+    // A reader that went away early is no failure; what follows tells any other.
+    drop(writeln!(io::stdout(), "{text}"));
+}
+
 /// Writes part of a longer answer to standard output, or to standard error. `false`: whoever read it is gone.
 pub(crate) fn piece(bytes: &[u8], to_error: bool) -> Result<bool, Failure> {
     let written = if to_error {

@@ -119,6 +119,7 @@ fn absolute(spec: &MountSpec, branches: &[BranchInfo]) -> MountSpec {
         spec.branches[at].path = if taken { given } else { resolved.clone() };
     }
     spec.workdir = spec.workdir.map(|path| full(&path));
+    spec.image_index = spec.image_index.map(|path| full(&path));
     // The empty one is `noxino`.
     for path in spec.xino.iter_mut().filter(|path| !path.is_empty()) {
         *path = full(Path::new(path)).into_os_string();
@@ -422,7 +423,8 @@ mod tests {
     fn a_record_is_written_read_and_removed() {
         let home = tempfile::tempdir().unwrap();
         let mount = info(Path::new(OsStr::from_bytes(b"/m \xff")));
-        let spec = spec::parse(&[OsStr::new("br:a=rw,xino=x,noatime")], Unknown::Refuse).unwrap().spec;
+        let spec =
+            spec::parse(&[OsStr::new("br:a=rw,xino=x,noatime,image_index=i")], Unknown::Refuse).unwrap().spec;
         let record = Record::new(&mount, &spec, &[branch("/a", "rw", 64)], true);
         let registered = Registered::write(home.path(), &record, None).unwrap();
         let found = in_home(home.path());
@@ -431,7 +433,11 @@ mod tests {
         assert!(found[0].record.is_alive() && found[0].record.is_of(&mount));
         assert_eq!(found[0].record.mount_point(), mount.mount_point);
         let xino = std::env::current_dir().unwrap().join("x");
-        let want = format!("br:/a=rw,noatime,xino={}", xino.display());
+        let want = format!(
+            "br:/a=rw,noatime,xino={},image_index={}",
+            xino.display(),
+            xino.with_file_name("i").display()
+        );
         assert_eq!(found[0].record.spec().unwrap().options(), *want);
         assert!(u64::from_str_radix(&found[0].id(), 16).is_ok());
         let mode = fs::metadata(found[0].dir.join("br0")).unwrap().permissions().mode();

@@ -141,7 +141,14 @@ fn member<R: Read>(entry: &Entry<'_, R>, said: Said) -> Option<(String, Member)>
             Member::File { at: entry.raw_file_position(), length: entry.size() }
         }
         EntryType::Symlink => Member::Symlink(link()?),
-        EntryType::Link => Member::Link(link()?),
+        EntryType::Link => {
+            let to = clean("", &link()?)?;
+            // GNU tar writes a file that was named twice so.
+            if to == name {
+                return None;
+            }
+            Member::Link(to)
+        }
         _ => return None,
     };
     Some((name, member))
@@ -205,6 +212,7 @@ mod tests {
             put(to, "loop", EntryType::Symlink, "loop", b"");
             put(to, &long, EntryType::Regular, "", b"long");
             put(to, "a/layer.tar", EntryType::Regular, "", b"two");
+            put(to, "a/layer.tar", EntryType::Link, "./a/layer.tar", b"");
         });
         let tarred = Tarred::index(file, &Limits::default()).unwrap();
         for name in ["a/layer.tar", "b/layer.tar", "c/layer.tar", "./b/layer.tar"] {

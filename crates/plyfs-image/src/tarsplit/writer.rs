@@ -1,37 +1,37 @@
-//! Writing the record while a layer is unpacked.
+//! Writing the record while a layer is unpacked. Encoding and compressing are another thread's (`encode.rs`): unpacking
+//! does not wait for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use flate2::Compression;
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
 use plyfs_sys::{Access, Obj};
 
-use super::{FILE, Line, SEGMENT};
+use super::encode::{self, Piece};
+use super::rewrite::{self, Kept};
 
 /// Raw bytes of one segment at most: readers take a line into memory.
-const SEGMENT_BYTES: usize = 1 << 20;
-
-/// Where the contents of a file that was replaced are kept until the end.
-#[derive(Debug, Clone, Copy)]
-struct Kept {
-    start: u64,
-    len: u64,
-}
+pub(super) const SEGMENT_BYTES: usize = 1 << 20;
+/// Bytes that go to the other thread at once.
+const BATCH_BYTES: usize = 256 << 10;
+/// Batches that may wait for it.
+const WAITING: usize = 8;
 
 /// Writes `tar-split.json.gz`.
 #[derive(Debug)]
 pub struct Writer {
-    out: GzEncoder<BufWriter<File>>,
+    encoder: JoinHandle<io::Result<File>>,
+    batches: SyncSender<Vec<Piece>>,
+    batch: Vec<Piece>,
+    batch_bytes: usize,
+    /// Lines so far.
     position: u64,
-    /// Raw bytes not written yet.
+    /// Raw bytes not in a piece yet.
     pending: Vec<u8>,
-    /// Files written, by their paths in the layer, and their lines.
+    /// Files written, by their paths in the layer.
     files: HashMap<Box<[u8]>, Recorded>,
     /// Contents of replaced files.
     side: Option<File>,
@@ -50,8 +50,14 @@ impl Writer {
     /// Into the empty file `out`, open for writing. `scratch` is a directory on a filesystem with room:
     /// contents of files that the archive itself replaces go there, into files without a name.
     pub fn new(out: File, scratch: &plyfs_sys::Dir) -> io::Result<Writer> {
+        let (batches, source) = sync_channel(WAITING);
+        let encoder =
+            thread::Builder::new().name("tar-split".to_owned()).spawn(move || encode::run(out, &source))?;
         Ok(Writer {
-            out: encoder(out),
+            encoder,
+            batches,
+            batch: Vec::new(),
+            batch_bytes: 0,
             position: 0,
             pending: Vec::new(),
             files: HashMap::new(),
@@ -63,8 +69,13 @@ impl Writer {
 
     /// Bytes of the archive that are in no file.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.pending.extend_from_slice(bytes);
-        if self.pending.len() >= SEGMENT_BYTES { self.flush() } else { Ok(()) }
+        for part in bytes.chunks(SEGMENT_BYTES) {
+            if self.pending.len() + part.len() > SEGMENT_BYTES {
+                self.end_segment()?;
+            }
+            self.pending.extend_from_slice(part);
+        }
+        Ok(())
     }
 
     /// Here the archive has the contents of the file `path` of the layer (without a leading slash), to be told as
@@ -75,14 +86,9 @@ impl Writer {
             debug_assert_eq!(size, 0, "a file's name was taken back before it is told again");
             return Ok(());
         }
-        self.flush()?;
+        self.end_segment()?;
         self.files.insert(path.into(), Recorded { position: self.position, size });
-        let (name, name_raw) = match std::str::from_utf8(name) {
-            Ok(name) => (name.to_owned(), String::new()),
-            Err(_) => (String::new(), BASE64.encode(name)),
-        };
-        let payload = (size > 0).then(|| BASE64.encode(crc.to_be_bytes()));
-        self.line(FILE, name, name_raw, size, payload)
+        self.add(Piece::File { name: name.to_vec(), size, crc }, name.len())
     }
 
     /// The name `path` goes from the layer; `contents` are what it had.
@@ -108,112 +114,47 @@ impl Writer {
         if copied == len { Ok(Kept { start, len }) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        let pending = std::mem::take(&mut self.pending);
-        for segment in pending.chunks(SEGMENT_BYTES) {
-            self.segment(segment)?;
+    fn end_segment(&mut self) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
         }
-        self.pending = pending;
-        self.pending.clear();
-        Ok(())
+        let bytes = std::mem::take(&mut self.pending);
+        let len = bytes.len();
+        self.add(Piece::Raw(bytes), len)
     }
 
-    fn segment(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.line(SEGMENT, String::new(), String::new(), 0, Some(BASE64.encode(bytes)))
-    }
-
-    fn line(
-        &mut self,
-        kind: u8,
-        name: String,
-        name_raw: String,
-        size: u64,
-        payload: Option<String>,
-    ) -> io::Result<()> {
-        let line = Line { kind, name, name_raw, size, payload, position: self.position };
+    /// A piece is a line.
+    fn add(&mut self, piece: Piece, bytes: usize) -> io::Result<()> {
+        self.batch.push(piece);
         self.position += 1;
-        write_line(&mut self.out, &line)
+        self.batch_bytes += bytes;
+        if self.batch_bytes >= BATCH_BYTES { self.send() } else { Ok(()) }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        // `finish` says what it was.
+        self.batches.send(batch).map_err(|_| io::Error::other("the record can't be written"))
     }
 
     /// Writes what is left. The file is complete, not yet durable.
     pub fn finish(mut self) -> io::Result<File> {
-        self.flush()?;
-        let file = self.out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+        // If it can't be sent, the encoder has ended, with a better word for why.
+        let sent = self.end_segment().and_then(|()| self.send());
+        drop(self.batches);
+        let file = self.encoder.join().map_err(|_| io::Error::other("the record's thread died"))??;
+        sent?;
         if self.replaced.is_empty() {
             return Ok(file);
         }
         let scratch = self.scratch.tmpfile(0o600).map_err(system)?;
         // The caller's descriptor may be for writing alone.
         let readable = Obj::Fd(file.as_fd()).open(Access::Read).map_err(system)?;
-        let again = rewrite(&readable, scratch, &self.replaced, self.side.as_ref())?;
-        copy_over(&again, &file)?;
+        let again = rewrite::without(&readable, scratch, &self.replaced, self.side.as_ref())?;
+        rewrite::copy_over(&again, &file)?;
         Ok(file)
     }
-}
-
-fn encoder(out: File) -> GzEncoder<BufWriter<File>> {
-    GzEncoder::new(BufWriter::with_capacity(64 << 10, out), Compression::fast())
-}
-
-fn write_line(out: &mut impl Write, line: &Line) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    out.write_all(b"\n")
-}
-
-/// The same lines, but replaced files as raw bytes.
-fn rewrite(
-    mut from: &File,
-    to: File,
-    replaced: &BTreeMap<u64, Kept>,
-    side: Option<&File>,
-) -> io::Result<File> {
-    from.seek(SeekFrom::Start(0))?;
-    let mut lines = BufReader::with_capacity(64 << 10, GzDecoder::new(BufReader::new(from)));
-    let mut out = encoder(to);
-    let mut position = 0;
-    let mut text = Vec::new();
-    loop {
-        text.clear();
-        if lines.read_until(b'\n', &mut text)? == 0 {
-            break;
-        }
-        let mut line: Line = serde_json::from_slice(&text)?;
-        match replaced.get(&line.position) {
-            None => {
-                line.position = position;
-                position += 1;
-                write_line(&mut out, &line)?;
-            }
-            Some(kept) => position = segments(&mut out, side, *kept, position)?,
-        }
-    }
-    out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)
-}
-
-/// Kept contents as segments; the position after them.
-fn segments(out: &mut impl Write, side: Option<&File>, kept: Kept, mut position: u64) -> io::Result<u64> {
-    let (Some(mut side), true) = (side, kept.len > 0) else { return Ok(position) };
-    side.seek(SeekFrom::Start(kept.start))?;
-    let mut left = kept.len;
-    let mut buffer = vec![0; SEGMENT_BYTES];
-    while left > 0 {
-        let count = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        side.read_exact(&mut buffer[..count])?;
-        let payload = Some(BASE64.encode(&buffer[..count]));
-        let line =
-            Line { kind: SEGMENT, name: String::new(), name_raw: String::new(), size: 0, payload, position };
-        write_line(out, &line)?;
-        position += 1;
-        left -= count as u64;
-    }
-    Ok(position)
-}
-
-fn copy_over(mut from: &File, mut to: &File) -> io::Result<()> {
-    to.set_len(0)?;
-    to.seek(SeekFrom::Start(0))?;
-    from.seek(SeekFrom::Start(0))?;
-    io::copy(&mut from, &mut to).map(drop)
 }
 
 fn system(error: plyfs_sys::SysError) -> io::Error {

@@ -108,11 +108,18 @@ impl<'a, R: BufRead> Blocks<'a, R> {
         Ok(all)
     }
 
-    /// Goes behind the body and its padding.
+    /// Goes behind the body and its padding. An archive may end with its last file's last byte: `umoci insert` makes
+    /// such layers, and Go's reader takes them.
     pub(crate) fn skip_body(&mut self) -> Result<()> {
         while self.body(u64::MAX, true, &mut |_| Ok(()))?.is_some() {}
         self.left = std::mem::take(&mut self.padding);
-        while self.body(u64::MAX, true, &mut |_| Ok(()))?.is_some() {}
+        while self.left > 0 {
+            if self.inner.fill_buf().map_err(Error::read)?.is_empty() {
+                self.left = 0;
+                break;
+            }
+            self.body(u64::MAX, true, &mut |_| Ok(()))?;
+        }
         Ok(())
     }
 

@@ -178,9 +178,8 @@ impl<'a, R: BufRead> Headers<'a, R> {
             let what = "a sparse file in GNU tar's PAX form, which is not read; layers should hold none (OCI layer.md)";
             return Err(self.blocks.broken(what));
         }
-        let name = said.name.unwrap_or_else(|| pax.path().map_or_else(|| header_name(block), <[u8]>::to_vec));
-        let link =
-            said.link.unwrap_or_else(|| pax.link().map_or_else(|| text(&block[157..257]), <[u8]>::to_vec));
+        let name = self.one_of(said.name, pax.path())?.unwrap_or_else(|| header_name(block));
+        let link = self.one_of(said.link, pax.link())?.unwrap_or_else(|| text(&block[157..257]));
         limits::check(name.len() as u64, "name", self.limits.name as u64).map_err(Error::limit(&name))?;
         limits::check(link.len() as u64, "link", self.limits.link as u64).map_err(Error::limit(&name))?;
         let kind = self.kind(block, &name)?;
@@ -199,6 +198,17 @@ impl<'a, R: BufRead> Headers<'a, R> {
         self.check_xattrs(&entry)?;
         self.blocks.begin_body(entry.stored);
         Ok(entry)
+    }
+
+    /// GNU's long text or PAX's: Go's reader believes the former, Python's the latter.
+    fn one_of(&self, gnu: Option<Vec<u8>>, pax: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        match (gnu, pax) {
+            (Some(gnu), Some(pax)) if gnu != pax => Err(self
+                .blocks
+                .broken("a GNU name and a PAX name that differ: readers disagree which one counts")),
+            (Some(gnu), _) => Ok(Some(gnu)),
+            (None, pax) => Ok(pax.map(<[u8]>::to_vec)),
+        }
     }
 
     fn kind(&self, block: &Block, name: &[u8]) -> Result<EntryKind> {
@@ -281,8 +291,25 @@ fn header_name(block: &Block) -> Vec<u8> {
     let name = text(&block[..100]);
     let posix = block[257..263] == *b"ustar\0";
     let end = if block[508..512] == *b"tar\0" { 476 } else { 500 };
-    let prefix = if posix { text(&block[345..end]) } else { Vec::new() };
+    let prefix = if posix {
+        text(&block[345..end])
+    } else if is_gnu(block) {
+        misplaced_prefix(block)
+    } else {
+        Vec::new()
+    };
     if prefix.is_empty() { name } else { [&prefix[..], b"/", &name].concat() }
+}
+
+/// GNU's headers have times where USTAR has the prefix, but Go's writer before 1.8, and so Docker's layers of that age,
+/// put prefixes there. Go's reader takes for one what is no time.
+fn misplaced_prefix(block: &Block) -> Vec<u8> {
+    let is_time = |field: &[u8]| field[0] == 0 || numbers::field(field).is_some();
+    if is_time(&block[345..357]) && is_time(&block[357..369]) {
+        return Vec::new();
+    }
+    let prefix = text(&block[345..500]);
+    if prefix.is_ascii() { prefix } else { Vec::new() }
 }
 
 /// The sum of all bytes, the field itself as spaces; some old writers summed signed bytes.

@@ -3,7 +3,7 @@
 
 use std::io::BufRead;
 
-use plyfs_sys::{Errno, Leaf, Links};
+use plyfs_sys::{Errno, Kind, Leaf, Links, Obj};
 use plyfs_union::layer::{LayerWord, WhiteoutOnBranch, layer_word, whiteout_on_branch};
 
 use super::attrs::Attrs;
@@ -27,24 +27,33 @@ pub(crate) fn whiteout<R: BufRead>(
     }
     match whiteout_on_branch(hidden) {
         WhiteoutOnBranch::File(leaf) => empty_file(unpacker, entry, path, leaf),
-        WhiteoutOnBranch::Symlink(leaf) => {
-            check_kind(&entry, path)?;
-            let spot = spot(unpacker, path, leaf)?;
-            match spot.parent.dir.symlink(&spot.leaf, hidden.as_os_str()) {
-                Err(e) if e.errno() == Errno::EXIST => {
-                    let there = spot.parent.dir.readlink(&spot.leaf).map_err(Error::sys(&spot.real))?;
-                    if there != hidden.as_os_str() {
-                        return Err(Error::refused(
-                            path.as_bytes(),
-                            "another long name has the same whiteout",
-                        ));
-                    }
-                    Ok(())
-                }
-                made => made.map_err(Error::sys(&spot.real)),
+        WhiteoutOnBranch::Symlink(leaf) => long(unpacker, entry, path, hidden, leaf),
+    }
+}
+
+/// The whiteout of a name that leaves no room for the prefix.
+fn long<R: BufRead>(
+    unpacker: &mut Unpacker<'_, R>,
+    mut entry: Entry,
+    path: &Inside,
+    hidden: &Leaf,
+    leaf: Leaf,
+) -> Result<()> {
+    check_kind(&entry, path)?;
+    entry.xattrs.clear();
+    let attrs = Attrs::of(&mut entry, &mut unpacker.setter.warnings);
+    let spot = spot(unpacker, path, leaf)?;
+    match spot.parent.dir.symlink(&spot.leaf, hidden.as_os_str()) {
+        Err(e) if e.errno() == Errno::EXIST => {
+            let there = spot.parent.dir.readlink(&spot.leaf).map_err(Error::sys(&spot.real))?;
+            if there != hidden.as_os_str() {
+                return Err(Error::refused(path.as_bytes(), "another long name has the same whiteout"));
             }
         }
+        made => made.map_err(Error::sys(&spot.real))?,
     }
+    let obj = Obj::At(&spot.parent.dir, &spot.leaf);
+    unpacker.setter.object(&spot.real, obj, Kind::Symlink, &attrs).map_err(Error::sys(&spot.real))
 }
 
 /// `.wh..wh..opq`.

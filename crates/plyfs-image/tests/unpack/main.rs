@@ -9,4 +9,11 @@
 #[path = "../unpack_support/mod.rs"]
 mod support;
 
+mod foreign;
+mod forms;
 mod kinds;
+mod lower;
+mod mutated;
+mod packed;
+mod record;
+mod unions;

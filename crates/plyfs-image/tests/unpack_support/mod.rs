@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use plyfs_image::limits::Limits;
 use plyfs_image::tarsplit;
-use plyfs_image::unpack::{Loss, Result, UnpackOptions, Unpacked, unpack};
+use plyfs_image::unpack::{Loss, Owners, Result, UnpackOptions, Unpacked, unpack};
 use plyfs_sys::{Dir, Leaf};
 
 /// A tar archive under construction.
@@ -214,7 +214,9 @@ impl Place {
 
     pub(crate) fn unpack(&self, tar: &[u8]) -> Result<Unpacked> {
         let limits = Limits::default();
-        self.unpack_with(tar, &UnpackOptions::new(&limits))
+        let is_root = rustix::process::geteuid().is_root();
+        let owners = if is_root { Owners::AsIs } else { Owners::Ours };
+        self.unpack_with(tar, &UnpackOptions { owners, ..UnpackOptions::new(&limits) })
     }
 
     /// Unpacks with a record, and looks whether anything outside has changed.

@@ -8,7 +8,8 @@ use super::{Container, ContainerLayers, HostConfig};
 use crate::driver::{LayerId, Mounter};
 use crate::error::{Doing, Error, Result};
 use crate::files::{self, Draft};
-use crate::id::ChainId;
+use crate::id::{ChainId, ImageId};
+use crate::intent::Intent;
 use crate::lock;
 use crate::store::Store;
 
@@ -37,16 +38,19 @@ impl Store {
     ) -> Result<ContainerLayers> {
         self.need_name_free(&container.name)?;
         let intent = self.begin(&format!("create container {}", container.id))?;
-        let made = self
-            .make_container_layers(&intent, &container.id, parent, fill)
-            .and_then(|layers| self.publish_container(container, host, &layers).map(|()| layers));
+        let made = match self.make_container_layers(&intent, &container.id, parent, fill) {
+            Err(error) => Err((error, Ok(()))),
+            // From here on the record of its layers is ours to take back.
+            Ok(layers) => match self.publish_container(container, host, &layers) {
+                Err(error) => Err((error, self.remove_container_layers(&container.id, mounter))),
+                Ok(()) => Ok(layers),
+            },
+        };
         match made {
             Ok(layers) => intent.done().map(|()| layers),
-            Err(error) => {
-                let undone = self
-                    .remove_container_layers(&container.id, mounter)
-                    .and_then(|()| intent.undo(self, mounter));
-                undone
+            Err((error, taken_back)) => {
+                taken_back
+                    .and_then(|()| intent.undo(self, mounter))
                     .unwrap_or_else(|more| tracing::warn!("taking back container {}: {more}", container.id));
                 Err(error)
             }
@@ -69,6 +73,12 @@ impl Store {
         let _lock = self.lock()?;
         // Again: somebody may have taken it meanwhile.
         self.need_name_free(&container.name)?;
+        // Or removed the image: who removes it looks for containers under this lock.
+        if let Ok(image) = container.image.parse::<ImageId>()
+            && !self.layout().config(&image).exists()
+        {
+            return Err(Error::not_found("image", image));
+        }
         if draft.publish(&self.layout().container(&container.id))? {
             Ok(())
         } else {
@@ -151,26 +161,24 @@ impl Store {
         let path = dir.join(RUNNER);
         if !path.exists() {
             // A container of Docker's.
-            drop(lock::exclusive(&path)?);
+            match lock::exclusive(&path) {
+                Err(_) if !dir.exists() => return Err(Error::not_found("container", id)),
+                made => drop(made?),
+            }
         }
-        lock::try_exclusive(&path)
+        lock::try_exclusive_patiently(&path)
     }
 
     /// Does a living process run the container?
     pub fn is_run(&self, id: &str) -> Result<bool> {
-        let path = self.layout().container(id).join(RUNNER);
-        Ok(path.exists() && lock::try_exclusive(&path)?.is_none())
+        lock::is_held(&self.layout().container(id).join(RUNNER))
     }
 
     /// Removes a container and its layers. `claim` proves that nobody runs it.
     pub fn remove_container(&self, id: &str, claim: File, mounter: &dyn Mounter) -> Result<()> {
         self.need_writable()?;
-        let parent = self.container_layers(id).ok().and_then(|layers| layers.parent);
         let intent = self.begin(&format!("rm container {id}"))?;
-        if let Some(parent) = &parent {
-            // An image removed by force has left its layers to its containers.
-            self.use_layer(&intent, parent)?;
-        }
+        self.keep_what_it_stands_on(id, &intent)?;
         let dir = self.layout().container(id);
         let away = self.away(id);
         {
@@ -184,6 +192,18 @@ impl Store {
         intent.undo(self, mounter)
     }
 
+    /// An image removed by force has left its layers to its containers: the last one lets them go.
+    fn keep_what_it_stands_on(&self, id: &str, intent: &Intent) -> Result<()> {
+        let parent = match self.container_layers(id) {
+            Err(error) if error.is_not_found() => None,
+            layers => layers?.parent,
+        };
+        if let Some(parent) = parent {
+            self.use_layer(intent, &parent)?;
+        }
+        Ok(())
+    }
+
     /// Where a container's documents are while its layers are being removed.
     fn away(&self, id: &str) -> PathBuf {
         self.layout().own().join(format!("{AWAY}{id}"))
@@ -191,15 +211,16 @@ impl Store {
 
     /// Is a living process removing the container?
     fn is_being_removed(&self, id: &str) -> Result<bool> {
-        let path = self.away(id).join(RUNNER);
-        Ok(path.exists() && lock::try_exclusive(&path)?.is_none())
+        lock::is_held(&self.away(id).join(RUNNER))
     }
 
     /// What a crash left of creating and removing containers: layers whose container is not there, documents on their way
     /// out.
     pub(crate) fn remove_orphaned_containers(&self, mounter: &dyn Mounter) -> Result<()> {
         for id in self.orphans()? {
-            self.remove_container_layers(&id, mounter)?;
+            if let Err(error) = self.remove_orphan(&id, mounter) {
+                tracing::warn!("removing what is left of container {id}: {error}");
+            }
         }
         for name in files::names(&self.layout().own())? {
             if let Some(id) = name.strip_prefix(AWAY)
@@ -209,6 +230,13 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    fn remove_orphan(&self, id: &str, mounter: &dyn Mounter) -> Result<()> {
+        let intent = self.begin(&format!("rm rest of container {id}"))?;
+        self.keep_what_it_stands_on(id, &intent)?;
+        self.remove_container_layers(id, mounter)?;
+        intent.undo(self, mounter)
     }
 
     fn orphans(&self) -> Result<Vec<String>> {

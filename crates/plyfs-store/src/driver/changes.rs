@@ -32,6 +32,9 @@ pub struct Change {
 impl Driver {
     /// What `id` shows and `parent` does not, sorted by path, a directory before what is in it. `parent` is an ancestor of
     /// `id`, or `None` for nothing at all. Reads only the layers above `parent`, and of those below only what these touch.
+    ///
+    /// Docker's rules (moby `pkg/archive/changes.go`, `daemon/graphdriver/aufs`): a file of the layer is changed, whatever is
+    /// in it; a directory is if its mode, owner, time (to the second) or anything in it is.
     pub fn changes(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<Change>> {
         let union = self.union_against(id, parent)?;
         let mut changes = Vec::new();
@@ -43,7 +46,9 @@ impl Driver {
             };
             changes.push(Change { path: change.path, kind });
         };
-        union.changes(&mut each).map_err(|source| Error::Union { doing: "comparing layers", source })?;
+        union
+            .changes_and_times(&mut each)
+            .map_err(|source| Error::Union { doing: "comparing layers", source })?;
         Ok(changes)
     }
 

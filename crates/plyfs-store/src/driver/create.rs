@@ -12,11 +12,11 @@ impl Driver {
     /// storage option.
     pub fn create(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()> {
         self.need_writable()?;
+        let _lock = lock::exclusive(&self.layout.lock())?;
         let ancestors = match parent {
             Some(parent) => self.line_of(parent)?,
             None => String::new(),
         };
-        let _lock = lock::exclusive(&self.layout.lock())?;
         if self.exists(id) {
             return Err(Error::Exists { kind: "layer", name: id.to_string(), by: None });
         }

@@ -1,11 +1,11 @@
 //! Get and Put: a layer's union, mounted as long as somebody uses it, counted across processes.
 //!
-//! The count is a file under `plyfs/counts`, read and written under the layer's lock. A mount that is gone (a reboot, a
-//! server killed) makes any count zero; a mount without a count (Docker's live restore) counts as one use.
+//! The count is a file under `plyfs/counts`, read and written under the layer's lock. A mount that is gone (a reboot) or
+//! dead (its server was killed) makes any count zero; a mount without a count (Docker's live restore) counts as one use.
 
 use std::path::{Path, PathBuf};
 
-use plyfs_sys::mounts;
+use plyfs_sys::{Errno, mounts};
 use plyfs_union::spec::MountSpec;
 
 use super::{Driver, LayerId};
@@ -84,7 +84,7 @@ impl Driver {
             return Ok(self.layout.diff(id));
         }
         let target = self.layout.mount(id);
-        let (count, mounted) = self.uses(id)?;
+        let (count, mounted) = self.uses(id, mounter)?;
         if !mounted {
             let mut spec = self.spec(id, true)?;
             change(&mut spec);
@@ -107,7 +107,7 @@ impl Driver {
     pub fn put(&self, id: &LayerId, mounter: &dyn Mounter) -> Result<()> {
         self.need_writable()?;
         let Some(_lock) = self.lock(id)? else { return Ok(()) };
-        let (count, mounted) = self.uses(id)?;
+        let (count, mounted) = self.uses(id, mounter)?;
         if count > 1 {
             return self.set_count(id, count - 1);
         }
@@ -134,10 +134,19 @@ impl Driver {
     /// Docker's Cleanup: unmounts everything below `mnt/`. What fails is told, and does not keep the others.
     pub fn cleanup(&self, mounter: &dyn Mounter) -> Result<Vec<Error>> {
         let mut failed = Vec::new();
-        for id in self.layers()? {
-            if self.is_mounted(&id)? {
-                failed.extend(self.release(&id, mounter).err());
+        let below = self.layout.mounts();
+        for mount in mounts::list().doing("listing what is mounted below", &below)? {
+            let place = mount.mount_point;
+            if place.parent() != Some(below.as_path()) {
+                continue;
             }
+            let Some(id) = place.file_name().and_then(|name| LayerId::parse(&name.to_string_lossy()).ok())
+            else {
+                continue;
+            };
+            // A layer that does not exist can't be used by anybody.
+            let done = if self.exists(&id) { self.release(&id, mounter) } else { self.unmount(&id, mounter) };
+            failed.extend(done.err());
         }
         Ok(failed)
     }
@@ -151,9 +160,14 @@ impl Driver {
         Ok(())
     }
 
-    /// How often the layer is in use, and whether it is mounted.
-    fn uses(&self, id: &LayerId) -> Result<(u32, bool)> {
+    /// How often the layer is in use, and whether it is mounted. A dead mount is taken away.
+    fn uses(&self, id: &LayerId, mounter: &dyn Mounter) -> Result<(u32, bool)> {
         if !self.is_mounted(id)? {
+            return Ok((0, false));
+        }
+        if is_dead(&self.layout.mount(id)) {
+            tracing::warn!("the server of layer {id} has died: unmounting it");
+            self.unmount(id, mounter)?;
             return Ok((0, false));
         }
         let path = self.count_file(id);
@@ -168,9 +182,14 @@ impl Driver {
         self.layout.counts().join(id.as_str())
     }
 
-    /// No fsync: a count is worth nothing after a power cut.
+    /// No fsync: a count is worth nothing after a power cut. Whole all the same: we may be killed.
     fn set_count(&self, id: &LayerId, count: u32) -> Result<()> {
-        let path = self.count_file(id);
-        std::fs::write(&path, count.to_string()).doing("writing", &path)
+        files::write_atomic_unsynced(&self.count_file(id), count.to_string().as_bytes())
     }
+}
+
+/// A FUSE mount whose server has gone. statfs(2) always asks the server; stat(2) may answer from the kernel's memory.
+fn is_dead(target: &Path) -> bool {
+    let asked = plyfs_sys::Dir::open(target).and_then(|dir| plyfs_sys::fsinfo::of(&dir));
+    asked.is_err_and(|error| matches!(error.errno(), Errno::NOTCONN | Errno::CONNABORTED))
 }

@@ -8,7 +8,8 @@ use crate::{files, lock, tree};
 
 impl Driver {
     /// Deletes every `-removing` directory, and every directory below `diff/` and `mnt/` without a parents file. Docker does
-    /// the first at each start; the second it never did, which is how its users lost space.
+    /// the first at each start; the second it never did, which is how its users lost space. What cannot be deleted is told
+    /// (as Docker does), and keeps nobody from using the store.
     pub(crate) fn remove_stale(&self) -> Result<()> {
         self.need_writable()?;
         let mut away = Vec::new();
@@ -24,8 +25,18 @@ impl Driver {
                     }
                 }
             }
+            for name in files::names(&self.layout.counts())? {
+                if LayerId::parse(&name).is_ok_and(|id| !self.exists(&id)) {
+                    files::remove_file(&self.layout.counts().join(name))?;
+                }
+            }
         }
-        away.iter().try_for_each(|dir| tree::remove(dir))
+        for dir in away {
+            if let Err(error) = tree::remove(&dir) {
+                tracing::warn!("{error}");
+            }
+        }
+        Ok(())
     }
 }
 

@@ -23,6 +23,15 @@ impl Bench {
 
     /// The same with other bounds on what is kept in memory.
     pub(crate) fn bounded(layers: &[Vec<Item>], writable: usize, bounds: Bounds) -> Result<Bench, String> {
+        Bench::make(layers, writable, bounds, false)
+    }
+
+    /// The same with an image index of the read-only branches.
+    pub(crate) fn with_image(layers: &[Vec<Item>], writable: usize, bounds: Bounds) -> Result<Bench, String> {
+        Bench::make(layers, writable, bounds, true)
+    }
+
+    fn make(layers: &[Vec<Item>], writable: usize, bounds: Bounds, image: bool) -> Result<Bench, String> {
         let items: usize = layers.iter().map(Vec::len).sum();
         let layers: Vec<Layer> = layers.iter().map(|items| Layer::new(items)).collect();
         let scratch = Scratch::new();
@@ -41,6 +50,12 @@ impl Bench {
                 below.push((name, Snapshot::of(&path, Want::ALL)));
             }
         }
+        if image {
+            let index = scratch.path("index");
+            let below: Vec<_> = spec.branches[writable..].iter().map(|branch| branch.path.clone()).collect();
+            plyfs_union::image::build(&below, &index).map_err(|error| format!("image index: {error}"))?;
+            spec.image_index = Some(index);
+        }
         let union = Union::open(&spec).map_err(|error| format!("open: {error}"))?;
         let bench = Bench { scratch, spec, union: Some(union), model: merge(&layers), below };
         bench.compare("just opened")?;
@@ -58,10 +73,17 @@ impl Bench {
         Ok(())
     }
 
-    /// The union is what the model says.
+    /// The union is what the model says, and an image index is in use if there is to be one.
     pub(crate) fn compare(&self, when: &str) -> Result<(), String> {
+        self.compare_image(when)?;
         let seen = engine::snapshot(self.union()).map_err(|error| format!("{when}: {error}"))?;
         plyfs_tests::model::compare(&self.model.snapshot(), &seen, when)
+    }
+
+    /// Is the image index in use, if there is one?
+    pub(crate) fn compare_image(&self, when: &str) -> Result<(), String> {
+        let used = self.union().image_index() == self.spec.image_index.as_deref();
+        if used { Ok(()) } else { Err(format!("{when}: the image index is not in use")) }
     }
 
     /// Everything visible, held as the kernel would: as long as the answer lives.

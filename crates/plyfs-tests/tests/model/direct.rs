@@ -39,7 +39,10 @@ fn places(op: &Op) -> Vec<PathBuf> {
 }
 
 fn follow((layers, ops): Case, bounds: Bounds, told: bool) -> Result<(), String> {
-    let bench = Bench::bounded(&layers, 1, bounds)?;
+    follow_on(&Bench::bounded(&layers, 1, bounds)?, (&layers, &ops), told)
+}
+
+fn follow_on(bench: &Bench, (layers, ops): (&[Vec<Item>], &[(usize, Op)]), told: bool) -> Result<(), String> {
     let mut pinned = bench.pin()?;
     for (at, (branch, op)) in ops.iter().enumerate() {
         let branch = branch % layers.len();
@@ -54,7 +57,7 @@ fn follow((layers, ops): Case, bounds: Bounds, told: bool) -> Result<(), String>
             bench.union().refresh().map_err(failed)?;
         }
         let when = format!("after operation {at}, {op:?} on branch {branch}");
-        let spec = MountSpec { look_only: true, ..bench.spec.clone() };
+        let spec = MountSpec { look_only: true, image_index: None, ..bench.spec.clone() };
         let fresh = Union::open(&spec).map_err(|error| format!("{when}: {error}"))?;
         let wanted = engine::snapshot(&fresh).map_err(|error| format!("{when}, opened now: {error}"))?;
         let shown = engine::snapshot(bench.union()).map_err(|error| format!("{when}: {error}"))?;
@@ -81,4 +84,18 @@ fn what_is_told_shows_without_indexes() {
 #[test]
 fn a_refresh_shows_all() {
     check(30, &cases(), |case| follow(case, Bounds::default(), false));
+}
+
+/// A change of a layer ends the use of the image index; one of the branch above it does not.
+#[test]
+fn what_is_told_shows_over_an_image_index() {
+    let on = |layers: &[_]| Bench::with_image(layers, 1, Bounds::default());
+    check(40, &cases(), |(layers, ops)| follow_on(&on(&layers)?, (&layers, &ops), true));
+    check(20, &cases(), |(layers, ops)| follow_on(&on(&layers)?, (&layers, &ops), false));
+    check(40, &cases(), |(layers, ops)| {
+        let bench = on(&layers)?;
+        let above: Vec<_> = ops.into_iter().map(|(_, op)| (0, op)).collect();
+        follow_on(&bench, (&layers, &above), true)?;
+        bench.compare_image("after changes above")
+    });
 }

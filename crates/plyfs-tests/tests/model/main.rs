@@ -9,5 +9,6 @@
 mod bench;
 mod direct;
 mod grammars;
+mod images;
 mod sequences;
 mod threads;

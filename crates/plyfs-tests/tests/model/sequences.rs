@@ -21,7 +21,10 @@ fn cases(layers: std::ops::RangeInclusive<usize>, length: usize) -> impl Strateg
 
 /// One case: compares each answer, and the trees at the end (after every operation, if `often`).
 fn follow((layers, ops): Case, writable: usize, often: bool) -> Result<(), String> {
-    let mut bench = Bench::new(&layers, writable)?;
+    follow_on(Bench::new(&layers, writable)?, &ops, often)
+}
+
+fn follow_on(mut bench: Bench, ops: &[Op], often: bool) -> Result<(), String> {
     for (at, op) in ops.iter().enumerate() {
         if let Op::Remount = op {
             bench.reopen()?;
@@ -79,7 +82,10 @@ fn the_model_is_what_linux_says() {
 /// Hardly any index can stay, while everything visible stays known: each is dropped and read again all the time, and
 /// no object gets a second node.
 fn follow_tight((layers, ops): Case, writable: usize) -> Result<(), String> {
-    let mut bench = Bench::bounded(&layers, writable, TIGHT)?;
+    follow_tight_on(Bench::bounded(&layers, writable, TIGHT)?, &ops)
+}
+
+fn follow_tight_on(mut bench: Bench, ops: &[Op]) -> Result<(), String> {
     let mut model = std::mem::take(&mut bench.model);
     let mut pinned = bench.pin()?;
     for (at, op) in ops.iter().enumerate() {
@@ -109,4 +115,20 @@ fn dropped_indexes_change_nothing() {
 #[test]
 fn one_branch_alone_is_a_plain_folder() {
     check(60, &cases(1..=1, 60), |case| follow(case, 1, false));
+}
+
+/// The read-only branches are known from an image index: nothing shows that.
+#[test]
+fn an_image_index_changes_nothing() {
+    let on = |layers: &[_], writable| Bench::with_image(layers, writable, Bounds::default());
+    check(200, &cases(2..=4, 12), |(layers, ops)| follow_on(on(&layers, 1)?, &ops, true));
+    check(100, &cases(2..=5, 80), |(layers, ops)| follow_on(on(&layers, 1)?, &ops, false));
+    check(100, &cases(3..=5, 60), |(layers, ops)| follow_on(on(&layers, 2)?, &ops, false));
+}
+
+#[test]
+fn an_image_index_changes_nothing_where_indexes_are_dropped() {
+    let on = |layers: &[_], writable| Bench::with_image(layers, writable, TIGHT);
+    check(60, &cases(2..=4, 60), |(layers, ops)| follow_tight_on(on(&layers, 1)?, &ops));
+    check(40, &cases(3..=5, 60), |(layers, ops)| follow_tight_on(on(&layers, 2)?, &ops));
 }

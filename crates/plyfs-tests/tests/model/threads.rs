@@ -94,19 +94,26 @@ fn folders_of_their_own() {
 
 #[test]
 fn one_folder_together() {
-    together(60, Bounds::default());
+    together(60, Bounds::default(), false);
+}
+
+#[test]
+fn one_folder_together_over_an_image_index() {
+    together(40, Bounds::default(), true);
+    together(30, crate::sequences::TIGHT, true);
 }
 
 #[test]
 fn one_folder_together_while_indexes_are_dropped() {
-    together(40, crate::sequences::TIGHT);
+    together(40, crate::sequences::TIGHT, false);
 }
 
-fn together(times: u32, bounds: Bounds) {
+fn together(times: u32, bounds: Bounds, image: bool) {
     check(times, &cases(80), |(layers, ops)| {
         let mut all = vec![Vec::new()];
         all.extend(layers);
-        let mut bench = Bench::bounded(&all, 1, bounds)?;
+        let make = if image { Bench::with_image } else { Bench::bounded };
+        let mut bench = make(&all, 1, bounds)?;
         let union = bench.union();
         std::thread::scope(|scope| {
             for ops in &ops {
@@ -129,6 +136,7 @@ fn together(times: u32, bounds: Bounds) {
         if !temporary.is_empty() {
             return Err(format!("temporary names are left: {temporary:?}"));
         }
+        bench.compare_image("after all threads")?;
         bench.below_unchanged()
     });
 }

@@ -12,6 +12,7 @@ mod badinput;
 mod differential;
 mod forms;
 mod idle;
+mod image;
 mod kill;
 mod load;
 mod marks;

@@ -286,7 +286,7 @@ impl Union {
         let number = ids::number(&self.stack, identity);
         let ino = self.nodes.fresh();
         self.nodes.insert(if stat.kind.is_dir() {
-            let at = DirAt { branch, ino: stat.ino, place: Place::Named };
+            let at = DirAt { branch, ino: stat.ino, place: Place::Named, record: None };
             Node::dir(ino, number, [at].into_iter().collect(), Some(link))
         } else {
             let home = Home { branch, real: identity, by: HomeBy::Name };

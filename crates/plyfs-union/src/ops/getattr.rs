@@ -17,8 +17,7 @@ impl Union {
     /// Attributes of `node`, in the answer to a request that named `ino`. What the kernel keeps of a node that was left
     /// behind may become untrue without a word.
     pub(crate) fn attr_told(&self, ino: Ino, node: &Node) -> Result<Attr> {
-        let (spot, stat) = self.spot(node)?;
-        let attr = self.attr(node, &spot, &stat)?;
+        let attr = self.attr_now(node)?;
         Ok(Attr { lasts: attr.lasts && self.successor_of(ino).is_none(), ..attr })
     }
 
@@ -27,6 +26,9 @@ impl Union {
         let node = self.node(ino)?;
         if node.kind != plyfs_sys::Kind::Symlink {
             return Err(Refusal::Invalid.into());
+        }
+        if let Some(target) = self.known_target(&node) {
+            return Ok(target);
         }
         let (spot, _) = self.spot(&node)?;
         spot.obj().readlink().map_err(|e| self.stack.branch(spot.branch).blame(e))

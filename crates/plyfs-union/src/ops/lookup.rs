@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use plyfs_sys::{Kind, Leaf, Stat};
+use plyfs_sys::{Kind, Leaf};
 
 use crate::attr::{Attr, Entry, Ino};
 use crate::error::{Error, Refusal, Result};
 use crate::ids::{self, RealId};
+use crate::image::Sight;
 use crate::index::Line;
 use crate::look;
 use crate::marks::{self, Fact};
@@ -22,7 +23,7 @@ use crate::union::{TRIES, Union};
 pub(crate) struct Found {
     pub(crate) node: Arc<Node>,
     /// What serves it and its attributes, if it was looked at for this.
-    pub(crate) seen: Option<(Spot, Stat)>,
+    pub(crate) seen: Option<Sight>,
 }
 
 impl Union {
@@ -43,8 +44,11 @@ impl Union {
     pub(crate) fn attr_of(&self, found: Found) -> Result<(Arc<Node>, Attr)> {
         let Found { node, seen } = found;
         let attr = match seen {
-            Some((spot, stat)) => self.attr(&node, &spot, &stat),
-            None => self.entry(&node).map(|entry| entry.attr),
+            Some(Sight::Seen(spot, stat)) => self.attr(&node, &spot, &stat),
+            Some(Sight::Known(known)) => {
+                self.attr_known(&node, &known).unwrap_or_else(|| self.attr_now(&node))
+            }
+            None => self.attr_now(&node),
         };
         match attr {
             Ok(attr) => Ok((node, attr)),
@@ -64,8 +68,7 @@ impl Union {
 
     /// The attributes of a node that the caller holds a reference to.
     pub(crate) fn entry(&self, node: &Arc<Node>) -> Result<Entry> {
-        let (spot, stat) = self.spot(node)?;
-        Ok(Entry { ino: node.ino, attr: self.attr(node, &spot, &stat)? })
+        Ok(Entry { ino: node.ino, attr: self.attr_now(node)? })
     }
 
     /// The child node with one reference more. No index lock may be held.
@@ -128,38 +131,63 @@ impl Union {
     }
 
     fn new_child(&self, parent: &Arc<Node>, name: &Leaf, resolved: &Resolved) -> Result<Found> {
+        let (sight, (identity, bare)) = match self.known_child(parent, name, resolved) {
+            Some(known) => {
+                let own = RealId::of(&known.stat);
+                (Sight::Known(known), (own, false))
+            }
+            None => self.look_at_child(parent, name, resolved)?,
+        };
+        let link = Link { parent: parent.clone(), name: name.clone() };
+        if resolved.kind.is_dir() {
+            let node = self.new_dir(link, resolved, &sight, identity)?;
+            return Ok(Found { node, seen: Some(sight) });
+        }
+        let node = self.new_other(link, resolved.branch, (&sight, bare), identity)?;
+        // Another name of a file that was copied up is served from elsewhere.
+        let state = node.as_other()?.state.read();
+        let here = state.home.real == RealId::of(sight.stat());
+        drop(state);
+        Ok(Found { node, seen: here.then_some(sight) })
+    }
+
+    /// The object itself, and what [`ids::origin`] says of it.
+    fn look_at_child(
+        &self,
+        parent: &Arc<Node>,
+        name: &Leaf,
+        resolved: &Resolved,
+    ) -> Result<(Sight, (RealId, bool))> {
         let branch = self.stack.branch(resolved.branch);
         let spot =
             Spot { branch: branch.index, by: SpotBy::At(self.dir(parent, resolved.branch)?, name.clone()) };
-        let obj = spot.obj();
-        let stat = obj.stat().map_err(|e| branch.blame(e))?;
+        let stat = spot.obj().stat().map_err(|e| branch.blame(e))?;
         if stat.kind != resolved.kind {
             return Err(Error::Stale);
         }
-        let (identity, bare) = ids::origin(&self.stack, branch, obj, &stat)?;
-        let link = Link { parent: parent.clone(), name: name.clone() };
-        if stat.kind.is_dir() {
-            let top = resolved.branch;
-            let at = |&(branch, _): &(u16, u64)| DirAt {
-                branch,
-                ino: if branch == top { stat.ino } else { 0 },
-                place: Place::Named,
-            };
-            let places = resolved.dirs.iter().map(at).collect();
-            let number = ids::number(&self.stack, identity);
-            let node = Node::dir(self.nodes.fresh(), number, places, Some(link));
-            if marks::fact(branch, obj, Fact::Redirect)?.is_some() {
-                node.as_dir()?.redirected.store(true, Ordering::Relaxed);
-            }
-            let node = self.nodes.insert(node);
-            return Ok(Found { node, seen: Some((spot, stat)) });
+        let origin = ids::origin(&self.stack, branch, spot.obj(), &stat)?;
+        Ok((Sight::Seen(spot, stat), origin))
+    }
+
+    fn new_dir(&self, link: Link, resolved: &Resolved, sight: &Sight, identity: RealId) -> Result<Arc<Node>> {
+        let top = resolved.branch;
+        let record = self.stack.record_of(&link.parent, &link.name);
+        let at = |&(branch, _): &(u16, u64)| DirAt {
+            branch,
+            ino: if branch == top { sight.stat().ino } else { 0 },
+            place: Place::Named,
+            record: record(branch),
+        };
+        let places = resolved.dirs.iter().map(at).collect();
+        let number = ids::number(&self.stack, identity);
+        let node = Node::dir(self.nodes.fresh(), number, places, Some(link));
+        // What is known from the index has no facts that count.
+        if let Sight::Seen(spot, _) = sight
+            && marks::fact(self.stack.branch(top), spot.obj(), Fact::Redirect)?.is_some()
+        {
+            node.as_dir()?.redirected.store(true, Ordering::Relaxed);
         }
-        let node = self.new_other(link, resolved.branch, (&stat, bare), identity)?;
-        // Another name of a file that was copied up is served from elsewhere.
-        let state = node.as_other()?.state.read();
-        let here = state.home.real == RealId::of(&stat);
-        drop(state);
-        Ok(Found { node, seen: here.then_some((spot, stat)) })
+        Ok(self.nodes.insert(node))
     }
 
     /// A node for a non-directory: hard links of one file are one node, also when only one of them was copied up.
@@ -167,9 +195,10 @@ impl Union {
         &self,
         link: Link,
         branch: u16,
-        (stat, bare): (&Stat, bool),
+        (sight, bare): (&Sight, bool),
         identity: RealId,
     ) -> Result<Arc<Node>> {
+        let stat = sight.stat();
         // Two names below of one file come apart at copy-up with `noplink`: then they are two from the start.
         let apart = self.noplink && !self.stack.writable(branch);
         let linked = !apart && (stat.nlink > 1 || !self.plinks.is_empty()) && stat.kind != Kind::Dir;
@@ -180,7 +209,8 @@ impl Union {
             return Ok(node);
         }
         let number = ids::number(&self.stack, identity);
-        let data = self.data_of(&home, &link, (stat, bare))?;
+        let whole = sight.is_plain() && matches!(home.by, HomeBy::Name);
+        let data = if whole { None } else { self.data_of(&home, &link, (stat, bare))? };
         let state = OtherState { home: home.clone(), identity, generation: 0, data, opened: Weak::new() };
         let node = Node::other(self.nodes.fresh(), stat.kind, number, state, None);
         let node = if linked { self.nodes.insert_linked(identity, node) } else { self.nodes.insert(node) };

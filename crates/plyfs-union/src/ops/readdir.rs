@@ -151,6 +151,9 @@ impl Union {
         if !marks::may_have_facts(branch) {
             return Ok(ids::number(&self.stack, RealId { dev: branch.dev, ino: resolved.ino }));
         }
+        if let Some(known) = self.known_child(parent, name, resolved) {
+            return Ok(ids::number(&self.stack, RealId::of(&known.stat)));
+        }
         let dir = self.dir(parent, resolved.branch)?;
         let obj = Obj::At(&dir, name);
         let stat = obj.stat().map_err(|e| branch.blame(e))?;

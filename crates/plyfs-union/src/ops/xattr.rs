@@ -23,6 +23,9 @@ impl Union {
         if capability && node.lacks_capability() {
             return Err(Refusal::NoAttribute.into());
         }
+        if self.lacks_xattr(&node, name) {
+            return Err(Refusal::NoAttribute.into());
+        }
         let (spot, _) = self.spot(&node)?;
         let value = spot.obj().xattr_strict(name);
         if capability && matches!(&value, Err(e) if e.errno() == Errno::NODATA) {
@@ -58,7 +61,11 @@ impl Union {
         if self.noxattrs {
             return Err(Refusal::Unsupported.into());
         }
-        let (spot, _) = self.spot(&*self.node(ino)?)?;
+        let node = self.node(ino)?;
+        if self.has_no_xattrs(&node) {
+            return Ok(Vec::new());
+        }
+        let (spot, _) = self.spot(&node)?;
         let names = spot.obj().xattr_names().map_err(|e| self.stack.branch(spot.branch).blame(e))?;
         let mut list = Vec::new();
         for name in names.iter().filter(|name| !self.is_hidden(OsStr::from_bytes(name))) {

@@ -97,6 +97,7 @@ impl MountSpec {
             list.value(true, "timeout", &timeout.to_string());
         }
         self.speed.print(list);
+        list.path("image_index", self.image_index.as_deref());
         list.path("fsname", self.source.as_deref().map(Path::new));
     }
 }

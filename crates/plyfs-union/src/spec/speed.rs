@@ -1,6 +1,9 @@
 //! Options that change how fast a mount is and nothing of what it shows, but for the one line of `docs/semantics.md` that
 //! says what `passthrough` means to descriptors opened before a copy-up.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
 use super::parse::{Build, Known};
 use super::split::{Word, number};
 use super::{Readdirplus, SpecError};
@@ -22,6 +25,7 @@ pub(super) const WORDS: &[Known] = &[
     Known::flag("noio_uring", |s| s.speed.io_uring = false),
     Known::value("metacopy", ON_OFF, read_metacopy),
     Known::value("max_threads", COUNT, read_threads),
+    Known::value("image_index", "the path of an image index", read_image_index),
 ];
 
 fn read_readdirplus(build: &mut Build, word: &Word) -> Result<(), SpecError> {
@@ -40,6 +44,11 @@ fn read_metacopy(build: &mut Build, word: &Word) -> Result<(), SpecError> {
         "off" => Some(false),
         _ => return Err(word.bad(ON_OFF)),
     };
+    Ok(())
+}
+
+fn read_image_index(build: &mut Build, word: &Word) -> Result<(), SpecError> {
+    build.spec.image_index = Some(OsString::from_vec(build.plain_value(word)).into());
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod bench;
 mod caches;
 mod hard_links;
 mod hostile;
+mod image;
 mod metacopy;
 mod metacopy_kept;
 mod metacopy_random;

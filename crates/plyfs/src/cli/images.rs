@@ -2,15 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use plyfs_image::Reference;
 use plyfs_image::platform::Platform;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
+    /// Pull an image from a registry
+    Pull(PullArgs),
     /// Load images from a docker-archive, an OCI layout, or a root filesystem (tar or directory)
     Load(LoadArgs),
+    /// Save images as an archive that Docker, Podman, skopeo and containerd read
+    Save(SaveArgs),
     /// List images
     Images(ImagesArgs),
     /// Remove images, or names of images
@@ -41,6 +45,35 @@ fn limit(text: &str) -> Result<(String, u64), String> {
     Ok((name.to_owned(), value))
 }
 
+/// `plyfs pull`
+#[derive(Debug, Args)]
+#[command(after_help = PULL_HELP)]
+pub(crate) struct PullArgs {
+    /// debian, debian:12, debian@sha256:..., HOST[:PORT]/PATH[:TAG]
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    pub(crate) image: Reference,
+    /// Which one of images for several platforms: os/arch[/variant] [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    /// Print the image's name alone
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+    /// Reach the registry by HTTP (loopback addresses are, if they speak it)
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+    /// Do not check the certificate of this registry, and take HTTP if it has no HTTPS
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) insecure_registry: Vec<String>,
+    /// Limits.
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+}
+
+const PULL_HELP: &str = "\
+Logins are those of podman login and docker login: $REGISTRY_AUTH_FILE, or
+  $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json, $DOCKER_CONFIG/config.json,
+  with their credential helpers. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.";
+
 /// `plyfs load`
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("from").args(["archive", "input"]))]
@@ -62,6 +95,31 @@ pub(crate) struct LoadArgs {
     /// Limits.
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+}
+
+/// `plyfs save`
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// Names, digests (NAME@sha256:...), or ids; a name without a tag means all its tags
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+    /// Where to [default: standard output, unless it is a terminal]
+    #[arg(short = 'o', long, value_name = "FILE|DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// In which form
+    #[arg(long, value_enum, default_value_t = SaveForm::DockerArchive)]
+    pub(crate) format: SaveForm,
+}
+
+/// The forms of `plyfs save`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SaveForm {
+    /// A tar archive with Docker's manifest.json and an OCI layout
+    DockerArchive,
+    /// A tar archive with an OCI layout
+    Oci,
+    /// An OCI layout in a directory
+    OciDir,
 }
 
 /// `plyfs images`

@@ -20,6 +20,8 @@ pub(crate) struct StoreArgs {
 pub(crate) enum StoreCommand {
     /// Show the store's numbers and its driver, as docker info did
     Info(InfoArgs),
+    /// Look for what does not fit together in the store; changes nothing
+    Check(CheckArgs),
     /// Remove stopped containers, images without a name, unused layers and broken downloads
     Prune(PruneArgs),
 }
@@ -27,6 +29,17 @@ pub(crate) enum StoreCommand {
 /// `plyfs info`
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `plyfs check`
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Also read every file of every image layer and compare with the layer's digest
+    #[arg(long)]
+    pub(crate) contents: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

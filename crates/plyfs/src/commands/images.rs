@@ -4,7 +4,9 @@ mod history;
 mod list;
 mod load;
 mod progress;
+mod pull;
 mod rmi;
+mod save;
 mod tag;
 mod times;
 
@@ -25,7 +27,9 @@ use crate::store::Servers;
 /// Carries out one of them.
 pub(crate) fn run(command: ImageCommand, store: &StoreArgs) -> Outcome {
     match command {
+        ImageCommand::Pull(args) => pull::run(args, store),
         ImageCommand::Load(args) => load::run(args, store),
+        ImageCommand::Save(args) => save::run(&args, store),
         ImageCommand::Images(args) => list::run(&args, store),
         ImageCommand::Rmi(args) => rmi::run(&args, store),
         ImageCommand::Tag(args) => tag::run(&args, store),

@@ -197,6 +197,8 @@ fn fuse_overlayfs_words() {
     neither("metacopy=maybe", "on or off");
     neither("readdirplus=1", "always, auto or never");
     neither("max_threads=0", "1 to 256");
+    both("image_index=/store/index/a\\,b", "image_index=/store/index/a\\,b");
+    neither("image_index=", "the path of an image index");
     both("volatile", "volatile");
     both("volatile,novolatile", "");
     both("noxattrs", "noxattrs");

@@ -112,12 +112,13 @@ prop_compose! {
         speed in speed(),
         ids in (of(0..u32::MAX), of(0..u32::MAX)),
         xattr_permissions in 0u8..=2,
+        image_index in of(path()),
         timeout in of((0..u64::MAX).prop_map(Seconds)),
         source in of(bytes().prop_map(OsString::from_vec)),
         inert in subsequence(vec!["nofail", "debug", "context=\"a,b\\\"", "comment=a\\,b:c", "x-y=\u{e9}"], 0..=5),
     ) -> MountSpec {
         MountSpec {
-            kernel, speed, create, copyup, udba, xattr_permissions, timeout, source,
+            kernel, speed, create, copyup, udba, xattr_permissions, timeout, source, image_index,
             strict: flags[0], noplink: flags[1], diropq_always: flags[2], sum: flags[3],
             volatile: flags[4], noacl: flags[5], noxattrs: flags[6],
             uid_map: maps.0, gid_map: maps.1,

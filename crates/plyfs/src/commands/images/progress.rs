@@ -64,8 +64,15 @@ impl Progress for Lines {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // As Docker does: the way itself is not told where nobody watches.
         let is_told = !matches!(state, LayerState::Waiting | LayerState::Unpacked);
-        if last.insert(index, word) != Some(word) && is_told {
-            output::verbatim(format_args!("{name}: {word}"));
+        if last.insert(index, word) == Some(word) || !is_told {
+            return;
+        }
+        match state {
+            // Docker's closing lines belong to the answer.
+            LayerState::AlreadyExists | LayerState::Complete if self.verb == Verb::Pull => {
+                output::line(format_args!("{name}: {word}"));
+            }
+            _ => output::verbatim(format_args!("{name}: {word}")),
         }
     }
 }
