@@ -25,6 +25,7 @@ pub(crate) fn fill(stack: &Stack, anchors: &Anchors, node: &Node) -> Result<(Ind
     let mut places = Places::new();
     while let Some(mut at) = waiting.pop() {
         if at.record.is_some() {
+            // The image index has all of them from here down.
             if let Some(below) = stack.image().and_then(|image| image.below(&at, &waiting)) {
                 below.lines.into_iter().for_each(|(name, seen)| index.add_below(name, seen));
                 places.extend(below.places);

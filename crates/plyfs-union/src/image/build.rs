@@ -35,7 +35,8 @@ pub(super) type Parts = [Vec<u8>; Part::ALL.len()];
 /// Reads `layers` (top first; their whiteouts and opaque marks count) and writes their merged tree to `into`: under a
 /// temporary name, made durable, renamed. An index that is there is replaced; mounts that use it keep the old one.
 ///
-/// The layers must not change meanwhile, nor ever after. What stands in the way of an index (another filesystem inside of
+/// The layers must not change meanwhile, nor ever after. Best synced before: some filesystems settle only then how many
+/// blocks a file has. What stands in the way of an index (another filesystem inside of
 /// a layer, a directory that this user can't list) is an error.
 pub fn build(layers: &[PathBuf], into: &Path) -> Result<Built> {
     let parts = encode(layers)?;

@@ -179,7 +179,6 @@ impl Union {
             record: record(branch),
         };
         let places = resolved.dirs.iter().map(at).collect();
-        drop(record);
         let number = ids::number(&self.stack, identity);
         let node = Node::dir(self.nodes.fresh(), number, places, Some(link));
         // What is known from the index has no facts that count.
