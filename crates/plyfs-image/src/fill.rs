@@ -46,9 +46,21 @@ pub(crate) fn fill(
     Ok(Filled { diff: unpacked.layer.diff_id, digest: unpacked.digest, size: unpacked.layer.size })
 }
 
-/// Only root can give files away.
+/// Only root can give files away, and in a user namespace only to ids that it has: a range as images use it, or none.
 fn owners() -> Owners {
-    if plyfs_sys::cred::effective_uid() == 0 { Owners::AsIs } else { Owners::Ours }
+    const ENOUGH: u64 = 65_536;
+    let is_root = plyfs_sys::cred::effective_uid() == 0;
+    let has_ids = ["/proc/self/uid_map", "/proc/self/gid_map"].iter().all(|path| {
+        // Without /proc there is no telling: then it shows when the first file is given away.
+        std::fs::read_to_string(path).map_or(true, |map| mapped(&map) >= ENOUGH)
+    });
+    if is_root && has_ids { Owners::AsIs } else { Owners::Ours }
+}
+
+/// How many ids a map of user_namespaces(7) has.
+fn mapped(map: &str) -> u64 {
+    let count = |line: &str| line.split_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok());
+    map.lines().filter_map(count).sum()
 }
 
 /// How many layers of an image are in the store: those who fill the layers above wait for it where they need what is
@@ -122,5 +134,17 @@ impl Lower for Below<'_> {
             Some(union) => union.find(path),
             None => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mapped;
+
+    #[test]
+    fn ids_of_a_map_are_counted() {
+        assert_eq!(mapped("         0          0 4294967295\n"), 4_294_967_295);
+        assert_eq!(mapped("         0       1000          1\n         1     100000      65536\n"), 65_537);
+        assert_eq!(mapped(""), 0);
     }
 }

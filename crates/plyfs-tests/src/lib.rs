@@ -10,6 +10,7 @@
 )]
 
 pub mod cmd;
+pub mod debian;
 pub mod gate;
 pub mod images;
 pub mod model;

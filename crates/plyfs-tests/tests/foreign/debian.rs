@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use plyfs_tests::debian::{base, cache};
 use plyfs_tests::gate::gate;
 use plyfs_tests::{Mount, Scratch, Snapshot, Want, require_programs, require_root, run, sh};
-
-use crate::cache;
 
 /// The packages that come; the second goes again.
 const WORK: &str = "
@@ -37,16 +36,7 @@ fn root() -> Option<PathBuf> {
     if dir.is_dir() {
         return Some(dir);
     }
-    let base = cache().join("debian");
-    fs::create_dir_all(cache()).unwrap();
-    if !base.is_dir() {
-        let part = cache().join("debian.part");
-        let made = sh(format!("rm -rf {p}; debootstrap --variant=minbase bookworm {p}", p = part.display()));
-        if !gate(made.code == 0, &format!("debootstrap failed: {}{}", made.out, made.err)) {
-            return None;
-        }
-        fs::rename(part, &base).unwrap();
-    }
+    let base = base()?;
     let part = cache().join("debian-ready.part");
     let fetch = format!(
         "rm -rf {p}; cp -a {b} {p}; mkdir -p {p}/debs/partial; cp /etc/resolv.conf {p}/etc/resolv.conf

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use plyfs_tests::debian::cache;
 use plyfs_tests::gate::gate;
 use plyfs_tests::{Scratch, require_programs, require_root, run, sh};
-
-use crate::cache;
 
 /// An OCI layout of a Debian, made once.
 fn layout() -> Option<PathBuf> {

@@ -23,11 +23,6 @@ fn tool(name: &str) -> Option<PathBuf> {
         .then_some(path)
 }
 
-/// Where what was fetched is kept: $PLYFS_CACHE or `target/cache`.
-fn cache() -> PathBuf {
-    place("PLYFS_CACHE", "target/cache")
-}
-
 fn place(variable: &str, default: &str) -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     std::env::var_os(variable).map_or_else(|| here.ancestors().nth(2).unwrap().join(default), PathBuf::from)

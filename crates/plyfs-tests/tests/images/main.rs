@@ -9,6 +9,7 @@
 mod archives;
 mod commands;
 mod crash;
+mod debian;
 mod five_layers;
 mod hostile;
 mod proxy;

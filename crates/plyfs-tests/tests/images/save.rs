@@ -81,6 +81,49 @@ fn podman_loads_what_we_save() {
     sh(format!("umount {dir}/pod/vfs 2>/dev/null || true")).ok();
 }
 
+/// containerd with places of its own; it ends with the test.
+struct Containerd(std::process::Child);
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        sh(format!("kill {}", self.0.id()));
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn containerd_imports_what_we_save() {
+    let scratch = Scratch::new();
+    let Some(root) = loaded(&scratch) else { return };
+    if !require_programs(&["containerd", "ctr"]) {
+        return;
+    }
+    let dir = scratch.root().display();
+    let config = format!(
+        "version = 2\nroot = \"{dir}/cd-root\"\nstate = \"{dir}/cd-state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{dir}/cd.sock\"\n"
+    );
+    let config = scratch.file("containerd.toml", config);
+    let log = std::fs::File::create(scratch.path("containerd.log")).unwrap();
+    let mut command = std::process::Command::new("containerd");
+    command.arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let daemon = Containerd(command.spawn().unwrap());
+    let ctr = format!("ctr --address {dir}/cd.sock --namespace test");
+    sh(format!("for n in $(seq 300); do {ctr} version >/dev/null 2>&1 && exit 0; sleep 0.1; done; cat {dir}/containerd.log >&2; exit 1")).ok();
+    for format in ["docker-archive", "oci"] {
+        let archive = scratch.path(format!("{format}.tar"));
+        root.ok(&["save", "--format", format, "team/five:five", "-o", archive.to_str().unwrap()]);
+        sh(format!("{ctr} images import --snapshotter native {}", archive.display())).ok();
+        let names = sh(format!("{ctr} images list -q")).ok().out;
+        assert!(names.lines().any(|name| name == "docker.io/team/five:five"), "{format}: {names}");
+        let blobs = sh(format!("{ctr} content ls -q")).ok().out;
+        for diff in root.diff_ids("team/five:five") {
+            assert!(blobs.contains(&diff), "{format}: containerd has no {diff}");
+        }
+        sh(format!("{ctr} images rm --sync docker.io/team/five:five")).ok();
+    }
+    drop(daemon);
+}
+
 #[test]
 fn what_was_changed_in_the_store_is_noticed() {
     let scratch = Scratch::new();

@@ -89,13 +89,17 @@ impl Bars {
     fn bar(&self, index: usize, name: &str) -> ProgressBar {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
-            let bar = self.all.add(ProgressBar::new(0));
-            bar.set_prefix(name.to_owned());
-            bar
+            let bar = ProgressBar::new(0).with_style(style(WORDS)).with_prefix(name.to_owned());
+            self.all.add(bar)
         };
         layers.entry(index).or_insert_with(make).clone()
     }
 }
+
+const WORDS: &str = "{prefix}: {msg}";
+/// At most 80 columns.
+const SIZED: &str = "{prefix}: {msg} [{bar:25}] {bytes}/{total_bytes}";
+const UNSIZED: &str = "{prefix}: {msg} {bytes}";
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
@@ -110,19 +114,18 @@ impl Progress for Bars {
         match state {
             LayerState::Downloading { done, total } => {
                 if bar.message() != word {
-                    let sized = "{prefix}: {msg} [{bar:40}] {bytes}/{total_bytes}";
-                    bar.set_style(style(if total > 0 { sized } else { "{prefix}: {msg} {bytes}" }));
                     bar.set_length(total);
+                    bar.set_style(style(if total > 0 { SIZED } else { UNSIZED }));
                     bar.set_message(word);
                 }
                 bar.set_position(done);
             }
             LayerState::AlreadyExists | LayerState::Complete => {
-                bar.set_style(style("{prefix}: {msg}"));
+                bar.set_style(style(WORDS));
                 bar.finish_with_message(word);
             }
             LayerState::Waiting | LayerState::Unpacked | LayerState::Retrying => {
-                bar.set_style(style("{prefix}: {msg}"));
+                bar.set_style(style(WORDS));
                 bar.set_message(word);
                 bar.tick();
             }
