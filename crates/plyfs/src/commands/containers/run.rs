@@ -64,7 +64,8 @@ fn pulled(store: &Store, args: &CreateArgs, which: &StoreArgs) -> Result<Image, 
         command.arg("--writable");
     }
     let said = io::stderr().as_fd().try_clone_to_owned().context("using standard error")?;
-    let status = command.args(["pull", "--", &args.image]).stdout(said).status().context("running plyfs pull")?;
+    let status =
+        command.args(["pull", "--", &args.image]).stdout(said).status().context("running plyfs pull")?;
     if !status.success() {
         return Err(anyhow!("{} was not pulled", args.image).into());
     }
