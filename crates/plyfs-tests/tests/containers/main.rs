@@ -7,4 +7,5 @@ mod life;
 mod run;
 mod store;
 mod tty;
+mod user;
 mod volumes;

@@ -33,7 +33,9 @@ fn exit_codes_are_the_commands_or_dockers() {
 fn a_failed_start_is_kept_as_created() {
     let Some(store) = Store::new() else { return };
     store.plyfs(&["run", "--name", "bad", "bb", "nope"]).exits(127);
-    assert_eq!(store.inspect("bad")["State"]["Status"], "created");
+    let state = store.inspect("bad")["State"].clone();
+    assert_eq!((state["Status"].as_str(), state["ExitCode"].as_i64()), (Some("created"), Some(127)));
+    assert!(state["Error"].as_str().unwrap().contains("nope"), "{state}");
     store.is_quiet();
     store.plyfs(&["start", "bad"]).exits(1);
 }

@@ -8,7 +8,7 @@ mod streams;
 use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
@@ -93,8 +93,9 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     let dir = RunDir::make(&args.id)?;
     let run = Run { store: &store, container, host, layers, runtime, dir, mounted: Cell::new(false), target };
     let ended = run.begin(wiring, channel).and_then(|(streams, pid)| run.end(streams, pid));
-    if ended.is_err() {
+    if let Err(failure) = &ended {
         run.undo();
+        run.record(failure)?;
     }
     if run.host.auto_remove {
         put_away(&store, &run.container, claim)?;
@@ -124,7 +125,7 @@ impl Run<'_> {
         self.prepare(&root)?;
         let streams = self.create(wiring)?;
         let (pid, start) = self.pid()?;
-        self.target.aim(pid, true);
+        self.target.is_container(pid, start);
         self.runtime.start(&self.dir, &self.container.id).map_err(refused)?;
         self.store
             .update_container(&self.container.id, |container| {
@@ -237,6 +238,18 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What `inspect` and `ps` tell of a start that failed, as Docker's do.
+    fn record(&self, failure: &Failure) -> anyhow::Result<()> {
+        self.store.update_container(&self.container.id, |container| {
+            container.state.running = false;
+            container.state.pid = 0;
+            container.state.other.remove(START);
+            container.state.exit_code = failure.code.into();
+            container.state.error = told(&failure.error);
+        })?;
+        Ok(())
+    }
+
     /// Takes an attempt back. What fails is told: the failure that led here is the one that counts.
     fn undo(&self) {
         let tell = |what: &str, error: &anyhow::Error| tracing::warn!("{what}: {}", told(error));
@@ -278,36 +291,58 @@ fn refused(error: anyhow::Error) -> Failure {
     Failure::new(code, error)
 }
 
-/// Who gets the signals that the command hands on: before the container runs the runtime's `create`, which is killed.
+/// Who gets the signals that the command hands on. Until the container runs, those that end a process break the start
+/// off: the runtime's `create` is killed.
 #[derive(Debug, Default)]
-pub(crate) struct Target(Mutex<Option<Aim>>);
+pub(crate) struct Target(Mutex<Aim>);
 
-#[derive(Debug, Clone, Copy)]
-struct Aim {
-    pid: u32,
-    start: u64,
-    /// The container's own process: it gets what was sent.
-    runs: bool,
+#[derive(Debug, Clone, Copy, Default)]
+enum Aim {
+    /// Nothing runs yet.
+    #[default]
+    Nobody,
+    /// Nothing runs yet, and nothing is to.
+    Stopped,
+    /// The runtime's `create`: pid, start time.
+    Runtime(u32, u64),
+    /// The container's own process.
+    Container(u32, u64),
 }
 
 impl Target {
-    /// From now on this process.
-    fn aim(&self, pid: u32, runs: bool) {
-        let aim = process::start_time(pid).map(|start| Aim { pid, start, runs });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = aim;
+    fn now(&self) -> MutexGuard<'_, Aim> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The runtime's `create` runs.
     pub(crate) fn is_created_by(&self, pid: u32) {
-        self.aim(pid, false);
+        let mut aim = self.now();
+        match (*aim, process::start_time(pid)) {
+            (Aim::Stopped, Some(start)) => shoot(pid, start, signals::SIGKILL),
+            (_, Some(start)) => *aim = Aim::Runtime(pid, start),
+            (_, None) => {}
+        }
+    }
+
+    fn is_container(&self, pid: u32, start: u64) {
+        *self.now() = Aim::Container(pid, start);
     }
 
     fn hit(&self, signal: i32) {
-        let Some(aim) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else { return };
-        let signal = if aim.runs { signal } else { signals::SIGKILL };
-        if let Err(error) = process::send_to(aim.pid, aim.start, signal) {
-            tracing::debug!("{error}");
+        const ENDING: [i32; 4] = [signals::SIGHUP, signals::SIGINT, signals::SIGQUIT, signals::SIGTERM];
+        let mut aim = self.now();
+        match *aim {
+            Aim::Container(pid, start) => shoot(pid, start, signal),
+            Aim::Runtime(pid, start) if ENDING.contains(&signal) => shoot(pid, start, signals::SIGKILL),
+            Aim::Nobody if ENDING.contains(&signal) => *aim = Aim::Stopped,
+            Aim::Nobody | Aim::Stopped | Aim::Runtime(..) => {}
         }
+    }
+}
+
+fn shoot(pid: u32, start: u64, signal: i32) {
+    if let Err(error) = process::send_to(pid, start, signal) {
+        tracing::debug!("{error}");
     }
 }
 
