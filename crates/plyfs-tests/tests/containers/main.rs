@@ -1,6 +1,7 @@
 //! Containers with the real program and a real runtime (crun), each test in a store of its own. Root only.
 
 mod commit;
+mod docker;
 mod hostile;
 mod init;
 mod life;

@@ -86,6 +86,7 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     if reconcile::is_left(&container)? {
         container = reconcile::bury(&store, &container)?;
     }
+    volumes::locate(&store, &mut container);
     let host = store.host_config(&args.id).map_err(anyhow::Error::new)?;
     let layers = store.container_layers(&args.id).map_err(anyhow::Error::new)?;
     let wanted = host.other.get("Runtime").and_then(|name| name.as_str());
