@@ -39,7 +39,7 @@ pub struct Layer {
 }
 
 /// A layer being made: a directory to fill, and a place for its tar-split metadata. It becomes a layer by
-/// [`LayerDraft::commit`]; dropped, its intent undoes it.
+/// [`Store::commit_layer`]; dropped, its intent undoes it.
 #[derive(Debug)]
 pub struct LayerDraft {
     id: LayerId,

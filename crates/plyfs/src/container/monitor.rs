@@ -151,7 +151,8 @@ impl Run<'_> {
 
     /// Makes the container's files visible.
     fn mount(&self) -> anyhow::Result<std::path::PathBuf> {
-        let path = self.store.driver().get_with(&self.layers.id, &Servers, &super::as_root_sees_it)?;
+        let how = super::how_to_mount(self.store, &self.layers);
+        let path = self.store.driver().get_with(&self.layers.id, &Servers, &how)?;
         self.mounted.set(true);
         Ok(path)
     }

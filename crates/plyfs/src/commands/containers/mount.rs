@@ -26,8 +26,8 @@ pub(crate) fn run(args: &MountContainerArgs, store: &StoreArgs) -> Outcome {
         driver.put(&layers.id, &Servers).map_err(anyhow::Error::new)?;
         return Ok(exit::DONE);
     }
-    let path =
-        driver.get_with(&layers.id, &Servers, &container::as_root_sees_it).map_err(anyhow::Error::new)?;
+    let how = container::how_to_mount(&store, &layers);
+    let path = driver.get_with(&layers.id, &Servers, &how).map_err(anyhow::Error::new)?;
     output::raw(&[path.as_os_str().as_bytes(), b"\n"].concat())?;
     Ok(exit::DONE)
 }
