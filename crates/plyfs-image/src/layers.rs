@@ -152,7 +152,7 @@ impl Job<'_> {
     fn fill(&self, layer: usize) -> Result<(LayerDraft, Filled)> {
         let draft = self.store.draft_layer(self.intent)?;
         match self.fill_draft(&draft, layer) {
-            Err(_) if !self.is_over() && self.blobs.is_stale(layer) => {
+            Err(error) if !self.is_over() && is_about_content(&error) && self.blobs.is_stale(layer) => {
                 self.spoilt.lock().unwrap_or_else(PoisonError::into_inner).push(draft);
                 let draft = self.store.draft_layer(self.intent)?;
                 self.fill_draft(&draft, layer).map(|filled| (draft, filled))
@@ -181,6 +181,23 @@ impl Job<'_> {
         }
         check_diff(self.diffs[layer], filled.diff).map_err(|error| Error::layer(name, error))?;
         Ok(filled)
+    }
+}
+
+/// The blob itself is to blame, not the disk or the layers below.
+fn is_about_content(error: &Error) -> bool {
+    use crate::unpack::Error as Unpack;
+    match error {
+        Error::WrongDigest { .. } => true,
+        Error::Layer { source, .. } => match source.downcast_ref::<Unpack>() {
+            Some(Unpack::Sys { .. } | Unpack::Record(_) | Unpack::Lower { .. }) => false,
+            Some(_) => true,
+            None => matches!(
+                source.downcast_ref::<Error>(),
+                Some(Error::Store(plyfs_store::Error::WrongDiff { .. }))
+            ),
+        },
+        _ => false,
     }
 }
 

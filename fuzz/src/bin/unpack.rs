@@ -2,9 +2,13 @@
 //! is made again, byte for byte, by its tar-split record.
 //!
 //! The first byte is the mode: 0, the rest is an archive; 1, the same with the checksums of its headers mended, so that
-//! damage gets further; 2, it is a blob, perhaps compressed.
+//! damage gets further; 2, it is a blob, perhaps compressed. The seeds are written into the folder that the environment
+//! variable PLYFS_SEEDS names.
 
 #![no_main]
+
+#[path = "../unpack_seeds.rs"]
+mod seeds;
 
 use std::fs;
 use std::io::Seek;
@@ -17,9 +21,10 @@ use plyfs_image::tarsplit::{Writer, assemble};
 use plyfs_image::unpack::{Owners, UnpackOptions, unpack, unpack_blob};
 use plyfs_sys::{Dir, Leaf};
 
-const LIMITS: [(&str, u64); 4] = [("layer_bytes", 1 << 22), ("entries", 500), ("ratio_from", 1 << 20), ("zstd_window_log", 20)];
+const LIMITS: [(&str, u64); 4] =
+    [("layer_bytes", 1 << 22), ("entries", 500), ("ratio_from", 1 << 20), ("zstd_window_log", 20)];
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: write_seeds(), |data: &[u8]| {
     let Some((mode, bytes)) = data.split_first() else { return };
     let place = place();
     let layer = place.join("layer");
@@ -39,6 +44,12 @@ fuzz_target!(|data: &[u8]| {
     assert!(canary(place) == *BEFORE.get_or_init(Vec::new), "something outside was touched");
     clear(&layer);
 });
+
+fn write_seeds() {
+    if let Some(folder) = std::env::var_os("PLYFS_SEEDS") {
+        assert!(seeds::write(Path::new(&folder)).is_ok(), "no seeds written");
+    }
+}
 
 fn there_and_back(tar: &[u8], into: &Dir, options: &UnpackOptions<'_>, scratch: &Dir) {
     let Some(leaf) = Leaf::from_bytes(b"record") else { return };
@@ -99,7 +110,8 @@ fn canary(place: &Path) -> Vec<String> {
             if path == place.join("layer") {
                 continue;
             }
-            let text = if stat.is_file() { fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
+            let text =
+                if stat.is_file() { fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
             lines.push(format!("{} {:?} {:?} {text}", path.display(), stat.permissions(), stat.modified()));
             if stat.is_dir() {
                 todo.push(path);

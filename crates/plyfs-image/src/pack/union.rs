@@ -43,6 +43,10 @@ pub fn pack_tree(union: &Union, out: impl Write) -> Result<Packed> {
 
 /// Packs what the writable branches of `union` change against the branches below, as a layer over these: the cost is
 /// that of the changes. Sorted by name; in each directory whiteouts come first.
+///
+/// A layer can't say that a file of its own is another name of one below: hard links between what changed and what did
+/// not come apart. Names of a file whose data or attributes changed are all in the layer, whichever was used. That only
+/// its time differs is no change of a directory.
 pub fn pack_changes(union: &Union, out: impl Write) -> Result<Packed> {
     let mut changes = Vec::new();
     union.changes(&mut |change| changes.push(change)).map_err(Error::union(b""))?;

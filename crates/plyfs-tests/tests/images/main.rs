@@ -11,6 +11,7 @@ mod commands;
 mod crash;
 mod debian;
 mod five_layers;
+mod full;
 mod hostile;
 mod proxy;
 mod pull;

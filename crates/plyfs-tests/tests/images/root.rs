@@ -16,6 +16,10 @@ impl Root {
         Root { dir: scratch.path("root") }
     }
 
+    pub(crate) fn at(dir: &Path) -> Root {
+        Root { dir: dir.to_owned() }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
