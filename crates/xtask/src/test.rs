@@ -103,23 +103,37 @@ fn licences(steps: &mut Steps, root: &Path) {
     });
 }
 
-/// The parser's fuzz target, for a minute (fuzz/README.md has the same command).
+/// Fuzz targets, how long each runs, and libFuzzer's words of each (fuzz/README.md has the same commands).
+const FUZZ: [(&str, &str, &[&str]); 3] = [
+    ("spec_grammars", "60", &["-timeout=5", "-max_len=2048", "-dict=fuzz/spec.dict"]),
+    ("unpack", "60", &["-timeout=10", "-max_len=16384"]),
+    ("image_index", "20", &["-timeout=5", "-max_len=65536"]),
+];
+
 fn fuzz(steps: &mut Steps, root: &Path) {
-    steps.step("fuzz: option grammars", || {
-        let dir = root.join("fuzz");
-        let corpus = dir.join("corpus/spec_grammars");
-        let artifacts = dir.join("artifacts");
-        std::fs::create_dir_all(&corpus)?;
-        std::fs::create_dir_all(&artifacts)?;
-        let host = run::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
-        let mut command = run::cargo(root);
-        command.args(["run", "--locked", "--quiet", "--release", "--config", "fuzz/instrument.toml"]);
-        command.args(["--manifest-path", "fuzz/Cargo.toml", "--target", host.trim()]);
-        command.args(["--bin", "spec_grammars", "--", "-max_total_time=60", "-timeout=5", "-max_len=2048"]);
-        command.args(["-verbosity=0", "-print_funcs=0", "-dict=fuzz/spec.dict"]);
-        command.arg(format!("-artifact_prefix={}/", artifacts.display()));
-        run::run(command.arg(corpus).arg(dir.join("seeds/spec_grammars")))
-    });
+    for (target, seconds, words) in FUZZ {
+        steps.step(&format!("fuzz: {target}"), || {
+            let dir = root.join("fuzz");
+            let (corpus, seeds) = (dir.join("corpus").join(target), dir.join("seeds").join(target));
+            let artifacts = dir.join("artifacts");
+            std::fs::create_dir_all(&corpus)?;
+            std::fs::create_dir_all(&artifacts)?;
+            let host = run::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
+            let mut command = run::cargo(root);
+            command.args(["run", "--locked", "--quiet", "--release", "--config", "fuzz/instrument.toml"]);
+            command.args(["--manifest-path", "fuzz/Cargo.toml", "--target", host.trim()]);
+            command.args(["--bin", target, "--"]).arg(format!("-max_total_time={seconds}"));
+            command.args(words).args(["-verbosity=0", "-print_funcs=0"]);
+            command.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(&corpus);
+            if seeds.is_dir() {
+                command.arg(seeds);
+            }
+            let scratch = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+            command.env("PLYFS_SCRATCH", scratch.path().join("layers"));
+            // Those that make their seeds put them there.
+            run::run(command.env("PLYFS_SEEDS", &corpus))
+        });
+    }
 }
 
 fn packages(steps: &mut Steps) {

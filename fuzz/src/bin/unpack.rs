@@ -89,7 +89,8 @@ static BEFORE: OnceLock<Vec<String>> = OnceLock::new();
 fn place() -> &'static Path {
     static PLACE: OnceLock<PathBuf> = OnceLock::new();
     PLACE.get_or_init(|| {
-        let place = Path::new("/dev/shm").join(format!("plyfs-fuzz-{}", std::process::id()));
+        let shm = || Path::new("/dev/shm").join(format!("plyfs-fuzz-{}", std::process::id()));
+        let place = std::env::var_os("PLYFS_SCRATCH").map_or_else(shm, PathBuf::from);
         clear(&place);
         let sub = place.join("canary/sub");
         let made = fs::create_dir_all(&sub).and_then(|()| fs::write(sub.join("file"), "untouched"));
