@@ -3,7 +3,7 @@
 
 use plyfs_store::images::Image;
 use plyfs_store::intent::Intent;
-use plyfs_store::{DiffId, ImageId, Mounter, Store};
+use plyfs_store::{ChainId, DiffId, ImageId, Mounter, Store};
 
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -90,20 +90,22 @@ impl Work<'_> {
             ready.names.iter().map(|name| (name.familiar_name(), name.key())).collect();
         let image = self.store.put_image_as(ready.config, &names)?;
         if let Some(top) = image.top() {
-            write_index(self.store, &top)?;
+            self.write_index(&top);
         }
         Ok(image)
+    }
+
+    /// Without its index an image is slower, not less.
+    fn write_index(&self, top: &ChainId) {
+        if let Err(error) = self.store.image_index(top) {
+            tracing::warn!("the image stays without an index: {error}");
+        }
     }
 
     /// Tells about one layer.
     pub(crate) fn tell(&self, index: usize, name: &str, state: LayerState) {
         self.progress.layer(index, name, state);
     }
-}
-
-/// Where the image index of a new image's stack is to be written, once its layers are in the store.
-fn write_index(_store: &Store, _top: &plyfs_store::ChainId) -> Result<()> {
-    Ok(())
 }
 
 /// Compares what a layer is with what its image says.

@@ -73,6 +73,7 @@ impl Store {
         finder.driver()?;
         finder.layers(&layers)?;
         finder.orphans(&layers)?;
+        finder.unneeded(&layers)?;
         finder.images(&layers)?;
         finder.containers(&layers)?;
         finder.leftovers()?;
@@ -185,6 +186,16 @@ impl Finder<'_> {
                 let path = self.store.layout().diff(&id);
                 self.say(path, "is a layer that no image and no container uses (`plyfs prune` removes it)");
             }
+        }
+        Ok(())
+    }
+
+    /// Registered layers of no image: lost space too. Nothing is said while there are images that cannot be read.
+    fn unneeded(&mut self, layers: &HashMap<ChainId, Layer>) -> Result<()> {
+        let Ok(needed) = self.store.needed(layers, None) else { return Ok(()) };
+        for layer in layers.values().filter(|layer| !needed.contains(&layer.chain)) {
+            let path = self.store.layout().chain(&layer.chain);
+            self.say(path, "is a layer that no image and no container needs (`plyfs prune` removes it)");
         }
         Ok(())
     }

@@ -28,6 +28,15 @@ pub struct Intent {
     kept: Mutex<HashSet<ChainId>>,
 }
 
+impl Drop for Intent {
+    /// Closing the file would not do: a program that another thread is just starting has it open for a moment too.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!("unlocking {}: {error}", self.path.display());
+        }
+    }
+}
+
 /// What an intent file says.
 #[derive(Debug, Default)]
 pub(crate) struct Told {

@@ -39,7 +39,7 @@ pub struct Layer {
 }
 
 /// A layer being made: a directory to fill, and a place for its tar-split metadata. It becomes a layer by
-/// [`LayerDraft::commit`]; dropped, its intent undoes it.
+/// [`Store::commit_layer`]; dropped, its intent undoes it.
 #[derive(Debug)]
 pub struct LayerDraft {
     id: LayerId,
@@ -221,7 +221,11 @@ impl Store {
     }
 
     /// Chains that something refers to, with all below them; the intent `but` does not count.
-    fn needed(&self, layers: &HashMap<ChainId, Layer>, but: Option<&Intent>) -> Result<HashSet<ChainId>> {
+    pub(crate) fn needed(
+        &self,
+        layers: &HashMap<ChainId, Layer>,
+        but: Option<&Intent>,
+    ) -> Result<HashSet<ChainId>> {
         let mut tops = self.chains_in_work(but)?;
         tops.extend(self.image_tops()?);
         tops.extend(self.all_container_layers()?.into_iter().filter_map(|layers| layers.parent));

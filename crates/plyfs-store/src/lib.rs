@@ -8,9 +8,9 @@
 //! Everything on disk is in Docker's own format (`<= 23`), so that a data root that Docker wrote opens in place; what is
 //! plyfs' own lies in `plyfs/`. `docs/store.md` describes both. Rules that hold throughout:
 //!
-//! - The store never mounts: [`Store::get`] asks a [`Mounter`], which the program supplies.
+//! - The store never mounts: [`Driver::get`] asks a [`Mounter`], which the program supplies.
 //! - No daemon. Any number of processes use a store at once: short changes of metadata are made under one lock
-//!   ([`lock`]), long work (unpacking, running) under an *intent* ([`intent`]) whose owner is alive as long as its file is
+//!   (`lock.rs`), long work (unpacking, running) under an *intent* ([`intent`]) whose owner is alive as long as its file is
 //!   locked. Whoever opens the store writable finishes or undoes what a dead owner left.
 //! - A file of metadata is replaced whole (temporary name, fsync, rename); a directory of metadata appears whole (written
 //!   elsewhere, fsync, rename).
@@ -24,6 +24,7 @@ mod error;
 mod files;
 pub mod id;
 pub mod images;
+mod index;
 pub mod info;
 pub mod intent;
 pub mod layers;

@@ -100,6 +100,7 @@ impl Store {
         self.remove_orphaned_containers(mounter)?;
         self.remove_stale_drafts()?;
         self.driver.remove_stale()?;
+        self.remove_stale_indexes()?;
         self.sweep()
     }
 

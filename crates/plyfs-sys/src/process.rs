@@ -163,6 +163,15 @@ pub fn adopt_orphans() -> Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).named("prctl(SUBREAPER)")
 }
 
+/// This process' children, those that are not waited for yet included.
+pub fn children() -> Vec<u32> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let texts = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    texts
+        .flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
 /// A session of its own: no controlling terminal, no job control.
 pub fn new_session() -> Result<()> {
     rustix::process::setsid().named("setsid").map(|_| ())

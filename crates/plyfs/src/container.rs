@@ -10,6 +10,10 @@
 //!
 //! [`Store::claim_container`]: plyfs_store::Store::claim_container
 
+use plyfs_store::Store;
+use plyfs_store::containers::ContainerLayers;
+use plyfs_union::spec::MountSpec;
+
 pub(crate) mod attach;
 mod bundle;
 pub(crate) mod create;
@@ -29,8 +33,16 @@ pub(crate) mod runtime;
 mod user;
 pub(crate) mod volumes;
 
-/// How containers' files are mounted: set-user-id programs and devices are what they are.
-pub(crate) fn as_root_sees_it(spec: &mut plyfs_union::spec::MountSpec) {
-    spec.kernel.nosuid = Some(false);
-    spec.kernel.nodev = Some(false);
+/// How a container's files are mounted: set-user-id programs and devices are what they are, and the image's tree comes from
+/// its index. Without an index it is slower, not less.
+pub(crate) fn how_to_mount(store: &Store, layers: &ContainerLayers) -> impl Fn(&mut MountSpec) + use<> {
+    let index = layers.parent.and_then(|top| {
+        let made = store.image_index(&top);
+        made.inspect_err(|error| tracing::warn!("mounting without an image index: {error}")).ok()
+    });
+    move |spec| {
+        spec.kernel.nosuid = Some(false);
+        spec.kernel.nodev = Some(false);
+        spec.image_index.clone_from(&index);
+    }
 }

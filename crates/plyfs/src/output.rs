@@ -193,14 +193,20 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// Columns as wide as their longest cell, three spaces apart (Docker's tables).
-pub(crate) fn table<const N: usize>(page: &mut Page<'_>, rows: &[[String; N]]) -> io::Result<()> {
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    rows.iter().try_for_each(|row| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        page.line(cells.collect::<Vec<_>>().join("   ").trim_end())
-    })
+/// Columns that line up, three blanks between them, as Docker's.
+pub(crate) fn table(page: &mut Page<'_>, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or_default() + 3
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: String =
+            cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        page.line(padded.trim_end())
+    };
+    line(&mut head.iter().copied())?;
+    rows.iter().try_for_each(|row| line(&mut row.iter().map(String::as_str)))
 }
 
 /// A path on one line: control characters, and bytes that are no UTF-8, in octal as mountinfo writes them.

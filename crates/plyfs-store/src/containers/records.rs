@@ -166,7 +166,11 @@ impl Store {
                 made => drop(made?),
             }
         }
-        lock::try_exclusive_patiently(&path)
+        match lock::try_exclusive_patiently(&path)? {
+            // Removed meanwhile, by the one who had it.
+            None if !dir.exists() => Err(Error::not_found("container", id)),
+            claim => Ok(claim),
+        }
     }
 
     /// Does a living process run the container?

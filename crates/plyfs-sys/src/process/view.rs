@@ -74,15 +74,16 @@ pub fn unshare_pids() -> Result<()> {
     unshare(UnshareFlags::NEWPID)
 }
 
-/// Lets `command` run in a mount namespace of its own in which the mount at `hidden` is not there. Unmounts outside reach
-/// into it where the outside shares its mounts; nothing reaches out.
+/// Lets `command` run in a mount namespace of its own in which an empty tmpfs covers the mount at `hidden` (in a user
+/// namespace it cannot be unmounted). Unmounts outside reach into it where the outside shares its mounts; nothing
+/// reaches out.
 pub fn hide_mount_from(command: &mut Command, hidden: &Path) -> Result<()> {
     let hidden = c_path(hidden)?;
     let hide = move || {
         let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         unshare(UnshareFlags::NEWNS).map_err(|error| error.errno())?;
         rustix::mount::mount_change(c"/", slave)?;
-        rustix::mount::unmount(hidden.as_c_str(), UnmountFlags::DETACH)?;
+        rustix::mount::mount(c"plyfs", hidden.as_c_str(), c"tmpfs", MountFlags::RDONLY, c"size=4k,mode=555")?;
         Ok(())
     };
     // SAFETY: the closure makes system calls only, with a string made beforehand: it allocates nothing (an error of

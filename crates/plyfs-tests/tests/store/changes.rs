@@ -142,9 +142,11 @@ fn renamed_directories_and_hard_links() {
     let changes = after(&store, |root| {
         fs::rename(root.join("old"), root.join("new")).unwrap();
         fs::hard_link(root.join("linked"), root.join("third")).unwrap();
+        fs::write(root.join("third"), "all three names").unwrap();
     });
-    // A redirected directory is whole in the list; what is gone is told once.
-    let wanted = ["C /linked", "A /new", "A /new/a", "A /new/sub", "A /new/sub/b", "D /old", "A /third"];
+    // A redirected directory is whole in the list; what is gone is told once; each name of a file is.
+    let wanted =
+        ["C /linked", "A /new", "A /new/a", "A /new/sub", "A /new/sub/b", "D /old", "C /other", "A /third"];
     assert_eq!(changes, wanted);
 }
 

@@ -330,6 +330,18 @@ fn a_root_behind_a_symlink() {
 }
 
 #[test]
+fn an_ordinary_user_removes_what_has_no_permissions() {
+    if !require_root("becoming another user") {
+        return;
+    }
+    let scratch = Scratch::new();
+    std::os::unix::fs::chown(scratch.dir("theirs"), Some(1234), Some(1234)).unwrap();
+    let ran = super::worker::run_as_user(&scratch.path("theirs/root"), "stubborn");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(scratch.path("theirs/root/aufs/diff").is_dir(), "it did something");
+}
+
+#[test]
 fn what_is_mounted_inside_a_layer_is_not_deleted() {
     if !require_root("bind mounts") {
         return;

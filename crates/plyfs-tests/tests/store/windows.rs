@@ -44,75 +44,78 @@ fn forget_container(store: &Store) {
     fs::remove_dir_all(store.layout().container(&id)).unwrap();
 }
 
+type Death = fn(&Store);
+
+/// What had happened, and the state that it left.
+const DEATHS: [(&str, Death); 13] = [
+    ("the intent was written", |store| drop(store.begin("nothing yet").unwrap())),
+    ("a layer was made", |store| {
+        let intent = store.begin("pull").unwrap();
+        std::mem::forget(store.draft_layer(&intent).unwrap());
+    }),
+    ("a layer was registered", |store| {
+        let intent = store.begin("pull").unwrap();
+        let draft = store.draft_layer(&intent).unwrap();
+        let diff = worker::diff_of(77);
+        store.commit_layer(&intent, draft, Some(top(store)), diff, 1, &Never).unwrap();
+    }),
+    ("of two layers to be removed the upper one was hidden", |store| {
+        let (top, id) = (top(store), container(store));
+        let claim = store.claim_container(&id).unwrap().unwrap();
+        store.remove_container(&id, claim, &Never).unwrap();
+        fs::remove_file(store.layout().config(&image_of(2))).unwrap();
+        fs::remove_file(store.layout().repositories()).unwrap();
+        hide(store, &top);
+    }),
+    ("rmi had taken the image and not its layers", |store| {
+        let intent = store.begin("rmi").unwrap();
+        let chain = ChainId::over(None, worker::diff_of(78));
+        let draft = store.draft_layer(&intent).unwrap();
+        store.commit_layer(&intent, draft, None, worker::diff_of(78), 1, &Never).unwrap();
+        assert!(store.layer(&chain).unwrap().is_some());
+    }),
+    ("a container's layers had their record, it had no documents", forget_container),
+    ("the same, and its image was removed by force", |store| {
+        without_image(store);
+        forget_container(store);
+    }),
+    ("a container was put away to be removed, its image by force", |store| {
+        without_image(store);
+        let id = container(store);
+        let away = store.layout().own().join(format!("gone-{id}"));
+        fs::rename(store.layout().container(&id), away).unwrap();
+    }),
+    ("a container's layers were removed, their record was not", |store| {
+        let layers = store.container_layers(&container(store)).unwrap();
+        forget_container(store);
+        store.driver().remove(&layers.id, &Never).unwrap();
+        store.driver().remove(&layers.init, &Never).unwrap();
+    }),
+    ("a layer had directories and no file", |store| {
+        put(&store.layout().diffs().join("aa/f"), "x");
+        put(&store.layout().mounts().join("aa/"), "");
+    }),
+    ("a layer had lost its file, and was not renamed", |store| {
+        let intent = store.begin("pull").unwrap();
+        let draft = store.draft_layer(&intent).unwrap();
+        fs::remove_file(store.layout().parents_of(draft.id())).unwrap();
+        std::mem::forget(draft);
+    }),
+    ("files were half written", |store| {
+        let layout = store.layout();
+        let dirs = [layout.own(), layout.image(), layout.configs(), layout.parents(), layout.counts()];
+        dirs.iter().for_each(|dir| fs::write(dir.join(".tmp-0123456789abcdef"), "half").unwrap());
+        fs::write(layout.container(&container(store)).join(".tmp-00"), "half").unwrap();
+    }),
+    ("a count was left of a layer that is gone, and a draft of nobody", |store| {
+        fs::write(store.layout().counts().join("bb"), "3").unwrap();
+        put(&store.layout().chains_tmp().join("write-set-123/diff"), "x");
+    }),
+];
+
 #[test]
 fn each_death_is_mended() {
-    type Death = fn(&Store);
-    let cases: [(&str, Death); 13] = [
-        ("the intent was written", |store| drop(store.begin("nothing yet").unwrap())),
-        ("a layer was made", |store| {
-            let intent = store.begin("pull").unwrap();
-            std::mem::forget(store.draft_layer(&intent).unwrap());
-        }),
-        ("a layer was registered", |store| {
-            let intent = store.begin("pull").unwrap();
-            let draft = store.draft_layer(&intent).unwrap();
-            let diff = worker::diff_of(77);
-            store.commit_layer(&intent, draft, Some(top(store)), diff, 1, &Never).unwrap();
-        }),
-        ("of two layers to be removed the upper one was hidden", |store| {
-            let (top, id) = (top(store), container(store));
-            let claim = store.claim_container(&id).unwrap().unwrap();
-            store.remove_container(&id, claim, &Never).unwrap();
-            fs::remove_file(store.layout().config(&image_of(2))).unwrap();
-            fs::remove_file(store.layout().repositories()).unwrap();
-            hide(store, &top);
-        }),
-        ("rmi had taken the image and not its layers", |store| {
-            let intent = store.begin("rmi").unwrap();
-            let chain = ChainId::over(None, worker::diff_of(78));
-            let draft = store.draft_layer(&intent).unwrap();
-            store.commit_layer(&intent, draft, None, worker::diff_of(78), 1, &Never).unwrap();
-            assert!(store.layer(&chain).unwrap().is_some());
-        }),
-        ("a container's layers had their record, it had no documents", forget_container),
-        ("the same, and its image was removed by force", |store| {
-            without_image(store);
-            forget_container(store);
-        }),
-        ("a container was put away to be removed, its image by force", |store| {
-            without_image(store);
-            let id = container(store);
-            let away = store.layout().own().join(format!("gone-{id}"));
-            fs::rename(store.layout().container(&id), away).unwrap();
-        }),
-        ("a container's layers were removed, their record was not", |store| {
-            let layers = store.container_layers(&container(store)).unwrap();
-            forget_container(store);
-            store.driver().remove(&layers.id, &Never).unwrap();
-            store.driver().remove(&layers.init, &Never).unwrap();
-        }),
-        ("a layer had directories and no file", |store| {
-            put(&store.layout().diffs().join("aa/f"), "x");
-            put(&store.layout().mounts().join("aa/"), "");
-        }),
-        ("a layer had lost its file, and was not renamed", |store| {
-            let intent = store.begin("pull").unwrap();
-            let draft = store.draft_layer(&intent).unwrap();
-            fs::remove_file(store.layout().parents_of(draft.id())).unwrap();
-            std::mem::forget(draft);
-        }),
-        ("files were half written", |store| {
-            let layout = store.layout();
-            let dirs = [layout.own(), layout.image(), layout.configs(), layout.parents(), layout.counts()];
-            dirs.iter().for_each(|dir| fs::write(dir.join(".tmp-0123456789abcdef"), "half").unwrap());
-            fs::write(layout.container(&container(store)).join(".tmp-00"), "half").unwrap();
-        }),
-        ("a count was left of a layer that is gone, and a draft of nobody", |store| {
-            fs::write(store.layout().counts().join("bb"), "3").unwrap();
-            put(&store.layout().chains_tmp().join("write-set-123/diff"), "x");
-        }),
-    ];
-    for (what, death) in cases {
+    for (what, death) in DEATHS {
         let scratch = Scratch::new();
         let root = scratch.path("root");
         open(&root);
@@ -216,6 +219,15 @@ fn rmi_while_a_container_is_created() {
     eprintln!("made first: {}, removed first: {}", seen[0], seen[1]);
 }
 
+/// Also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What is being pulled has no name and no container yet.
 #[test]
 fn prune_while_images_are_pulled() {
@@ -229,8 +241,8 @@ fn prune_while_images_are_pulled() {
                 store.prune(true, &Never).unwrap();
             }
         });
+        let _stop = Stop(&stop);
         (0..15).for_each(|_| worker::fill_images(&root));
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(store.check().unwrap(), []);
 }
@@ -253,12 +265,15 @@ fn asking_is_not_running() {
                 }
             });
         }
+        let _stop = Stop(&stop);
         for _ in 0..50 {
             let claim = store.claim_container(&id).unwrap().expect("nobody runs it");
             assert!(store.is_run(&id).unwrap());
             drop(claim);
         }
-        stop.store(true, Ordering::Relaxed);
+        // A program that another test is just starting has our claim too, until it really starts.
+        plyfs_tests::mount::wait_until("the claim is free", || !store.is_run(&id).unwrap());
+        (0..5000).for_each(|_| assert!(!store.is_run(&id).unwrap()));
     });
     assert!(!store.is_run(&id).unwrap());
 }

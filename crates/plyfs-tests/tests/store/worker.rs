@@ -23,11 +23,30 @@ pub(crate) fn start(root: &Path, what: &str, who: u64, seed: u64) -> Child {
 /// The same, with its log beside `told`.
 #[track_caller]
 pub(crate) fn start_telling(root: &Path, told: &Path, what: &str, who: u64, seed: u64) -> Child {
+    command(root, told, what, who, seed).spawn().expect("starting a worker")
+}
+
+fn command(root: &Path, told: &Path, what: &str, who: u64, seed: u64) -> Command {
     let exe = std::env::current_exe().expect("the path of this test");
     let mut command = Command::new(exe);
     command.args(["--exact", "worker::worker", "--ignored", "--nocapture", "--test-threads=1"]);
     command.env(WORK, format!("{what} {who} {seed} {}", root.display())).env(TOLD, told);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("starting a worker")
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    command
+}
+
+/// Runs a worker to its end as user and group 1234.
+#[track_caller]
+pub(crate) fn run_as_user(root: &Path, what: &str) -> std::process::Output {
+    use std::os::unix::process::CommandExt;
+    // A copy where the user can reach it.
+    let exe = root.with_file_name("worker");
+    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    let like = command(root, root, what, 0, 1);
+    let mut own = Command::new(exe);
+    own.args(like.get_args()).current_dir("/").uid(1234).gid(1234);
+    own.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    own.output().expect("starting a worker")
 }
 
 /// Where a worker writes what it has done: beside the store, not in it.
@@ -46,6 +65,7 @@ fn worker() {
     match what {
         "access" => access(&root, who),
         "share" => share(&root, who),
+        "stubborn" => stubborn(&root),
         "storm" => Storm::new(&root, who, seed.parse().unwrap()).run(),
         what => panic!("no work {what:?}"),
     }
@@ -89,6 +109,28 @@ fn share(root: &Path, who: u64) {
             });
         }
     });
+}
+
+/// As an ordinary user: what has no permissions for its owner can be removed all the same.
+fn stubborn(root: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let store = Store::open(root, Access::Write, &Never).unwrap();
+    let driver = store.driver();
+    driver.create(&id("1"), None).unwrap();
+    let dir = driver.diff_dir(&id("1"));
+    let mut places = vec![dir.join("a"), dir.join("a/b"), dir.join("a/b/c"), dir.join("d")];
+    for place in &places {
+        fs::create_dir(place).unwrap();
+        fs::write(place.join("f"), "x").unwrap();
+    }
+    places.reverse();
+    places.push(dir);
+    for (place, mode) in places.iter().zip([0, 0o555, 0o111, 0o444, 0o555]) {
+        fs::set_permissions(place, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    assert!(fs::read_dir(&places[0]).is_err(), "the modes count for us");
+    driver.remove(&id("1"), &Never).unwrap();
+    assert_eq!(fs::read_dir(store.layout().diffs()).unwrap().count(), 0);
 }
 
 /// The layers of image `number`: the first are shared by many images.

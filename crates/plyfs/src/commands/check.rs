@@ -36,6 +36,7 @@ pub(crate) fn run(args: &CheckArgs, store: &StoreArgs) -> Outcome {
     let mut found = store.check().map_err(anyhow::Error::new)?;
     if args.contents {
         found.extend(contents(&store)?);
+        found.extend(store.check_indexes().map_err(anyhow::Error::new)?);
     }
     let counts = store.counts().map_err(anyhow::Error::new)?;
     let problem = |one: Found| Problem { path: path_line(&one.path), what: one.what };

@@ -10,8 +10,6 @@ mod save;
 mod tag;
 mod times;
 
-use std::io;
-
 use plyfs_image::Work;
 use plyfs_image::limits::Limits;
 use plyfs_image::progress::{Cancel, Progress};
@@ -21,7 +19,7 @@ use plyfs_sys::process::signals::Signals;
 use crate::cli::images::{ImageCommand, LimitArgs};
 use crate::cli::store::StoreArgs;
 use crate::exit::{Failure, Outcome};
-use crate::output::Page;
+use crate::output::table;
 use crate::store::Servers;
 
 /// Carries out one of them.
@@ -88,20 +86,4 @@ fn short(id: &str) -> String {
         Some(digits) => digits.chars().take(12).collect(),
         None => id.to_owned(),
     }
-}
-
-/// Columns that line up, three blanks between them, as Docker's.
-fn table(page: &mut Page<'_>, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([head[column].len()]).max().unwrap_or_default() + 3
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: String =
-            cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-        page.line(padded.trim_end())
-    };
-    line(&mut head.iter().copied())?;
-    rows.iter().try_for_each(|row| line(&mut row.iter().map(String::as_str)))
 }

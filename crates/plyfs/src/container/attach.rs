@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, anyhow};
@@ -70,25 +70,28 @@ pub(crate) fn foreground(
     theirs.extend([their_out.into(), their_err.into()]);
     let fds: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
     messages::send(&channel, &attach, &fds)?;
+    let terminal = Arc::new(OnceLock::new());
+    hand_on(signals, Arc::clone(&channel), Arc::clone(&terminal));
     drop(fds);
     drop(theirs);
-    let (terminal, raw) = match messages::receive(&channel)? {
+    let raw = match messages::receive(&channel)? {
         Some((Event::Started, fds)) => {
             let master = fds.into_iter().next().map(File::from).map(Arc::new);
             let raw = if tty && input { Raw::begin(io::stdin()).map_err(anyhow::Error::new)? } else { None };
-            (master, raw)
+            if let Some(master) = master {
+                terminal::copy_size(io::stdout(), &*master);
+                // Set here alone.
+                terminal.set(master).ok();
+            }
+            raw
         }
         other => return Err(failed(other)),
     };
     // After the terminal was made raw: it would add carriage returns of its own.
     let copies = [copy(out.into(), io::stdout()), copy(err.into(), io::stderr())];
     if input {
-        feed(feeding, terminal.clone());
+        feed(feeding, terminal.get().cloned());
     }
-    if let Some(master) = &terminal {
-        terminal::copy_size(io::stdout(), master);
-    }
-    hand_on(signals, Arc::clone(&channel), terminal);
     let end = messages::receive(&channel)?;
     for copy in copies {
         // A reader that went away early is its own affair.
@@ -173,10 +176,10 @@ fn feed(pipe: Option<File>, terminal: Option<Arc<File>>) {
 }
 
 /// Signals go to the container; a change of our window's size to its terminal.
-fn hand_on(signals: Signals, channel: Arc<Channel>, terminal: Option<Arc<File>>) {
+fn hand_on(signals: Signals, channel: Arc<Channel>, terminal: Arc<OnceLock<Arc<File>>>) {
     std::thread::spawn(move || {
         while let Ok(caught) = signals.next() {
-            match (&terminal, caught.signal) {
+            match (terminal.get(), caught.signal) {
                 (Some(master), signals::SIGWINCH) => terminal::copy_size(io::stdout(), &**master),
                 (None, signals::SIGWINCH) => {}
                 (_, signal) => {

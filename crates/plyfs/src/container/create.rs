@@ -50,14 +50,13 @@ pub(crate) fn create(store: &Store, args: &CreateArgs, image: &Image) -> Result<
     Ok(container)
 }
 
-/// Everything that containers are made with needs root: devices, owners, mounts.
+/// Containers are made with devices, owners and mounts: for root, of the machine or of a user namespace.
 pub(crate) fn need_privilege() -> Result<(), Failure> {
     if plyfs_sys::cred::effective_uid() == 0 && plyfs_sys::process::may_administer() {
         return Ok(());
     }
-    let what =
-        anyhow!("containers are root's here: their files have owners, and their mounts are the host's");
-    Err(Failure::from(what).or_hint("run plyfs as root; `plyfs try` needs no rights"))
+    let what = anyhow!("containers need CAP_SYS_ADMIN, which was taken from this process");
+    Err(Failure::from(what).or_hint("`plyfs doctor` lists what is missing"))
 }
 
 /// Under the name asked for, or the first suggested one that is free.

@@ -15,15 +15,18 @@ struct Document {
     config: Option<Config>,
 }
 
-/// The image that a name, a digest or the beginning of an id means; Docker's words if there is none.
-pub(crate) fn need(store: &Store, text: &str) -> Result<Image, Failure> {
+/// The image that a name, a digest or the beginning of an id means.
+pub(crate) fn find(store: &Store, text: &str) -> Result<Option<Image>, Failure> {
     match plyfs_image::images::find(store, text) {
-        Ok(id) => Ok(store.image(&id).map_err(anyhow::Error::new)?),
-        Err(plyfs_image::Error::Store(error)) if error.is_not_found() => {
-            Err(anyhow!("No such image: {text}").into())
-        }
+        Ok(id) => Ok(Some(store.image(&id).map_err(anyhow::Error::new)?)),
+        Err(plyfs_image::Error::Store(error)) if error.is_not_found() => Ok(None),
         Err(error) => Err(anyhow::Error::new(error).into()),
     }
+}
+
+/// The same; Docker's words if there is none.
+pub(crate) fn need(store: &Store, text: &str) -> Result<Image, Failure> {
+    find(store, text)?.ok_or_else(|| anyhow!("No such image: {text}").into())
 }
 
 /// What its config document says about the process.

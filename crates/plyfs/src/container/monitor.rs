@@ -8,7 +8,7 @@ mod streams;
 use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
@@ -51,6 +51,7 @@ struct Run<'a> {
     runtime: Runtime,
     dir: RunDir,
     mounted: Cell<bool>,
+    target: Arc<Target>,
 }
 
 /// Watches the container to its end.
@@ -76,6 +77,8 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
         Some((Request::Attach { input, output }, fds)) => streams::Wiring::new(input, output, fds)?,
         other => return Err(anyhow!("began with {other:?}").into()),
     };
+    let target = Arc::new(Target::default());
+    listen(Arc::clone(channel), Arc::clone(&target));
     let store = store::open_to_write(store)?;
     let claim = reconcile::claim(&store, &args.id)?
         .ok_or_else(|| anyhow!("container {} is being run by another process", args.id))?;
@@ -83,15 +86,17 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     if reconcile::is_left(&container)? {
         container = reconcile::bury(&store, &container)?;
     }
+    volumes::locate(&store, &mut container);
     let host = store.host_config(&args.id).map_err(anyhow::Error::new)?;
     let layers = store.container_layers(&args.id).map_err(anyhow::Error::new)?;
     let wanted = host.other.get("Runtime").and_then(|name| name.as_str());
     let runtime = Runtime::find(wanted.filter(|name| wanted_by_plyfs(&container, name)))?;
     let dir = RunDir::make(&args.id)?;
-    let run = Run { store: &store, container, host, layers, runtime, dir, mounted: Cell::new(false) };
+    let run = Run { store: &store, container, host, layers, runtime, dir, mounted: Cell::new(false), target };
     let ended = run.begin(wiring, channel).and_then(|(streams, pid)| run.end(streams, pid));
-    if ended.is_err() {
+    if let Err(failure) = &ended {
         run.undo();
+        run.record(failure)?;
     }
     if run.host.auto_remove {
         put_away(&store, &run.container, claim)?;
@@ -121,6 +126,7 @@ impl Run<'_> {
         self.prepare(&root)?;
         let streams = self.create(wiring)?;
         let (pid, start) = self.pid()?;
+        self.target.is_container(pid, start);
         self.runtime.start(&self.dir, &self.container.id).map_err(refused)?;
         self.store
             .update_container(&self.container.id, |container| {
@@ -139,14 +145,14 @@ impl Run<'_> {
         // From here on nobody reads our standard error.
         process::silence_stdio().map_err(anyhow::Error::new)?;
         log::settle(File::create(self.dir.file("monitor.log")).ok());
-        listen(Arc::clone(channel), pid, start);
         drop(fds);
         Ok((streams, pid))
     }
 
     /// Makes the container's files visible.
     fn mount(&self) -> anyhow::Result<std::path::PathBuf> {
-        let path = self.store.driver().get_with(&self.layers.id, &Servers, &super::as_root_sees_it)?;
+        let how = super::how_to_mount(self.store, &self.layers);
+        let path = self.store.driver().get_with(&self.layers.id, &Servers, &how)?;
         self.mounted.set(true);
         Ok(path)
     }
@@ -189,7 +195,7 @@ impl Run<'_> {
         let log = super::json_log::path(&self.store.layout().container(id), id);
         let log = super::json_log::Log::open(&log).with_context(|| log.display().to_string())?;
         let open_stdin = self.container.config.open_stdin;
-        match streams::create(command, tty, open_stdin, wiring, &self.dir, log)? {
+        match streams::create(command, tty, open_stdin, wiring, &self.dir, log, &self.target)? {
             Ok(streams) => Ok(streams),
             Err(stderr) => {
                 let words = runtime::words_of(&self.dir, &stderr);
@@ -234,6 +240,18 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What `inspect` and `ps` tell of a start that failed, as Docker's do.
+    fn record(&self, failure: &Failure) -> anyhow::Result<()> {
+        self.store.update_container(&self.container.id, |container| {
+            container.state.running = false;
+            container.state.pid = 0;
+            container.state.other.remove(START);
+            container.state.exit_code = failure.code.into();
+            container.state.error = told(&failure.error);
+        })?;
+        Ok(())
+    }
+
     /// Takes an attempt back. What fails is told: the failure that led here is the one that counts.
     fn undo(&self) {
         let tell = |what: &str, error: &anyhow::Error| tracing::warn!("{what}: {}", told(error));
@@ -243,6 +261,7 @@ impl Run<'_> {
             // Usually there is nothing to delete.
             tracing::debug!("{}", told(&error));
         }
+        kill_children();
         if self.mounted.replace(false)
             && let Err(error) = self.store.driver().put(&self.layers.id, &Servers)
         {
@@ -254,20 +273,87 @@ impl Run<'_> {
     }
 }
 
+/// What a runtime that failed, or was killed, left half-made: orphans are our children.
+pub(crate) fn kill_children() {
+    loop {
+        let children = process::children();
+        if children.is_empty() {
+            return;
+        }
+        for child in children {
+            // An error: it was waited for elsewhere.
+            process::send(child, signals::SIGKILL).and_then(|()| process::wait_for(child)).ok();
+        }
+    }
+}
+
 /// Words of the runtime, with the code that Docker gives them.
 fn refused(error: anyhow::Error) -> Failure {
     let code = runtime::refusal_code(&told(&error));
     Failure::new(code, error)
 }
 
+/// Who gets the signals that the command hands on. Until the container runs, those that end a process break the start
+/// off: the runtime's `create` is killed.
+#[derive(Debug, Default)]
+pub(crate) struct Target(Mutex<Aim>);
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Aim {
+    /// Nothing runs yet.
+    #[default]
+    Nobody,
+    /// Nothing runs yet, and nothing is to.
+    Stopped,
+    /// The runtime's `create`: pid, start time.
+    Runtime(u32, u64),
+    /// The container's own process.
+    Container(u32, u64),
+}
+
+impl Target {
+    fn now(&self) -> MutexGuard<'_, Aim> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The runtime's `create` runs.
+    pub(crate) fn is_created_by(&self, pid: u32) {
+        let mut aim = self.now();
+        match (*aim, process::start_time(pid)) {
+            (Aim::Stopped, Some(start)) => shoot(pid, start, signals::SIGKILL),
+            (_, Some(start)) => *aim = Aim::Runtime(pid, start),
+            (_, None) => {}
+        }
+    }
+
+    fn is_container(&self, pid: u32, start: u64) {
+        *self.now() = Aim::Container(pid, start);
+    }
+
+    fn hit(&self, signal: i32) {
+        const ENDING: [i32; 4] = [signals::SIGHUP, signals::SIGINT, signals::SIGQUIT, signals::SIGTERM];
+        let mut aim = self.now();
+        match *aim {
+            Aim::Container(pid, start) => shoot(pid, start, signal),
+            Aim::Runtime(pid, start) if ENDING.contains(&signal) => shoot(pid, start, signals::SIGKILL),
+            Aim::Nobody if ENDING.contains(&signal) => *aim = Aim::Stopped,
+            Aim::Nobody | Aim::Stopped | Aim::Runtime(..) => {}
+        }
+    }
+}
+
+fn shoot(pid: u32, start: u64, signal: i32) {
+    if let Err(error) = process::send_to(pid, start, signal) {
+        tracing::debug!("{error}");
+    }
+}
+
 /// Hands on the signals that the command asks for, until it is gone.
-fn listen(channel: Arc<Channel>, pid: u32, start: u64) {
+fn listen(channel: Arc<Channel>, target: Arc<Target>) {
     std::thread::spawn(move || {
         while let Ok(Some((request, _))) = messages::receive::<Request>(&channel) {
-            if let Request::Signal(signal) = request
-                && let Err(error) = process::send_to(pid, start, signal)
-            {
-                tracing::debug!("{error}");
+            if let Request::Signal(signal) = request {
+                target.hit(signal);
             }
         }
     });

@@ -22,11 +22,12 @@ pub(crate) fn who(root: &Dir, text: &str) -> anyhow::Result<Who> {
     user::resolve(text, &read(root, "/etc/passwd")?, &read(root, "/etc/group")?)
 }
 
-/// A file's text; empty if there is no such regular file.
+/// A file's text; empty if there is none. What is no regular file is refused: runtimes open it, and would hang at a FIFO.
 fn read(root: &Dir, path: &str) -> anyhow::Result<String> {
     let file = match root.file_within(Path::new(path), Links::Inside) {
-        Err(error) if super::volumes::is_absent(&error) || error.errno() == Errno::INVAL => {
-            return Ok(String::new());
+        Err(error) if super::volumes::is_absent(&error) => return Ok(String::new()),
+        Err(error) if error.errno() == Errno::INVAL => {
+            bail!("{path} of the container is no regular file: refused")
         }
         file => file.with_context(|| format!("reading {path} of the container"))?,
     };

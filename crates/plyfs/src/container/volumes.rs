@@ -103,6 +103,15 @@ pub(crate) fn data(store: &Store, name: &str) -> PathBuf {
     all(store).join(name).join("_data")
 }
 
+/// Docker's documents do not always say where a volume's files are: it follows from the name.
+pub(crate) fn locate(store: &Store, container: &mut Container) {
+    let lost = |point: &&mut MountPoint| !point.name.is_empty() && point.source.is_empty();
+    for point in container.mount_points.values_mut().filter(lost) {
+        point.source = data(store, &point.name).display().to_string();
+        "volume".clone_into(&mut point.kind);
+    }
+}
+
 fn all(store: &Store) -> PathBuf {
     store.layout().root().join("volumes")
 }

@@ -2,17 +2,23 @@
 
 use std::os::unix::ffi::OsStrExt;
 
+use anyhow::anyhow;
+
 use super::find;
 use crate::cli::containers::MountContainerArgs;
 use crate::cli::store::StoreArgs;
-use crate::exit::{self, Outcome};
+use crate::exit::{self, Failure, Outcome};
 use crate::store::{self, Servers};
-use crate::{container, output};
+use crate::{container, output, rootless};
 
 /// Mounts and prints the path, or gives it back.
 pub(crate) fn run(args: &MountContainerArgs, store: &StoreArgs) -> Outcome {
-    container::create::need_privilege()?;
     let store = store::open_to_write(store)?;
+    if rootless::is_inside() {
+        let what = anyhow!("the mounts of an ordinary user are seen by the command alone that made them");
+        return Err(Failure::from(what).or_hint("plyfs export writes the files; plyfs run shows them"));
+    }
+    container::create::need_privilege()?;
     let found = find(&store, &args.container)?;
     let layers = store.container_layers(&found.id).map_err(anyhow::Error::new)?;
     let driver = store.driver();
@@ -20,8 +26,8 @@ pub(crate) fn run(args: &MountContainerArgs, store: &StoreArgs) -> Outcome {
         driver.put(&layers.id, &Servers).map_err(anyhow::Error::new)?;
         return Ok(exit::DONE);
     }
-    let path =
-        driver.get_with(&layers.id, &Servers, &container::as_root_sees_it).map_err(anyhow::Error::new)?;
+    let how = container::how_to_mount(&store, &layers);
+    let path = driver.get_with(&layers.id, &Servers, &how).map_err(anyhow::Error::new)?;
     output::raw(&[path.as_os_str().as_bytes(), b"\n"].concat())?;
     Ok(exit::DONE)
 }

@@ -124,15 +124,13 @@ impl Report for Answer {
         if self.quiet {
             return self.containers.iter().try_for_each(|line| page.line(id(line)));
         }
-        let heads =
-            ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"].map(str::to_owned);
-        let mut rows = vec![heads];
-        for line in &self.containers {
+        let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+        let row = |line: &Line| {
             let command = quoted(&line.command, if self.whole { usize::MAX } else { 20 });
             let (age, status) = (line.age.clone(), line.status.clone());
-            rows.push([id(line), line.image.clone(), command, age, status, String::new(), line.name.clone()]);
-        }
-        output::table(page, &rows)
+            vec![id(line), line.image.clone(), command, age, status, String::new(), line.name.clone()]
+        };
+        output::table(page, &head, &self.containers.iter().map(row).collect::<Vec<_>>())
     }
 }
 

@@ -1,19 +1,26 @@
 //! `plyfs create`, `plyfs run`.
 
+use std::io;
+use std::os::fd::AsFd;
+use std::process::Command;
+
+use anyhow::{Context, anyhow};
 use plyfs_store::Store;
 use plyfs_store::containers::Container;
+use plyfs_store::images::Image;
 
-use crate::cli::containers::{CreateArgs, RunArgs};
+use crate::cli::containers::{CreateArgs, Pull, RunArgs};
 use crate::cli::store::StoreArgs;
 use crate::container::runtime::Runtime;
 use crate::container::{attach, create as made, image};
 use crate::exit::{self, Failure, Outcome};
+use crate::store::Named;
 use crate::{output, store};
 
 /// Makes a container and prints its id.
 pub(crate) fn create(args: &CreateArgs, store: &StoreArgs) -> Outcome {
-    let store = store::open_to_write(store)?;
-    let container = make(&store, args)?;
+    let opened = store::open_to_write(store)?;
+    let container = make(&opened, args, store)?;
     output::raw(format!("{}\n", container.id).as_bytes())?;
     Ok(exit::DONE)
 }
@@ -23,7 +30,7 @@ pub(crate) fn run(args: &RunArgs, store: &StoreArgs) -> Outcome {
     // Before anything is made.
     Runtime::find(args.create.runtime.as_deref())?;
     let opened = store::open_to_write(store)?;
-    let container = make(&opened, &args.create)?;
+    let container = make(&opened, &args.create, store)?;
     let root = opened.layout().root();
     if args.detach {
         attach::detached(store, root, &container.id)?;
@@ -33,7 +40,34 @@ pub(crate) fn run(args: &RunArgs, store: &StoreArgs) -> Outcome {
     attach::foreground(store, root, &container, args.create.interactive)
 }
 
-fn make(store: &Store, args: &CreateArgs) -> Result<Container, Failure> {
-    let image = image::need(store, &args.image)?;
+fn make(store: &Store, args: &CreateArgs, which: &StoreArgs) -> Result<Container, Failure> {
+    let image = match args.pull {
+        Pull::Never => image::need(store, &args.image)?,
+        Pull::Always => pulled(store, args, which)?,
+        Pull::Missing => match image::find(store, &args.image)? {
+            Some(image) => image,
+            None => {
+                output::note(format_args!("unable to find image {:?} locally", args.image));
+                pulled(store, args, which)?
+            }
+        },
+    };
     made::create(store, args, &image)
+}
+
+/// Pulls the image by a program of its own, so that its signals and threads do not mix with ours; what it says goes to
+/// standard error: standard output is the container's.
+fn pulled(store: &Store, args: &CreateArgs, which: &StoreArgs) -> Result<Image, Failure> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0_plyfs().arg("--root").arg(store.layout().root());
+    if which.writable {
+        command.arg("--writable");
+    }
+    let said = io::stderr().as_fd().try_clone_to_owned().context("using standard error")?;
+    let status =
+        command.args(["pull", "--", &args.image]).stdout(said).status().context("running plyfs pull")?;
+    if !status.success() {
+        return Err(anyhow!("{} was not pulled", args.image).into());
+    }
+    image::need(store, &args.image)
 }

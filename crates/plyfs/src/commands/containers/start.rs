@@ -11,8 +11,8 @@ use crate::{output, store};
 
 /// Starts containers; one that runs is started already.
 pub(crate) fn run(args: &StartArgs, store: &StoreArgs) -> Outcome {
-    crate::container::create::need_privilege()?;
     let opened = store::open_to_write(store)?;
+    crate::container::create::need_privilege()?;
     let root = opened.layout().root();
     if args.attach || args.interactive {
         let [name] = &args.containers[..] else {

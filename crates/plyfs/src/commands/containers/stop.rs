@@ -68,7 +68,12 @@ fn settled(store: &Store, id: &str) -> Result<(), Failure> {
         match store.container(id) {
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(anyhow::Error::new(error).into()),
-            Ok(container) if !container.state.running => return Ok(()),
+            // Its monitor has put it away, and removed it if that was to be done.
+            Ok(container) if !container.state.running => {
+                if !store.is_run(id).map_err(anyhow::Error::new)? {
+                    return Ok(());
+                }
+            }
             Ok(container) if reconcile::one(store, &container)?.is_none() => return Ok(()),
             Ok(_) => {}
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::Target;
 use crate::container::json_log::{Log, Splitter, Stream};
 use crate::container::run_dir::RunDir;
 
@@ -69,6 +70,7 @@ pub(crate) fn create(
     wiring: Wiring,
     dir: &RunDir,
     log: Log,
+    target: &Target,
 ) -> anyhow::Result<Result<Streams, Vec<u8>>> {
     let log = Arc::new(log);
     let (ended, done) = mpsc::channel();
@@ -86,7 +88,7 @@ pub(crate) fn create(
         let listener = UnixListener::bind(&socket).with_context(|| socket.display().to_string())?;
         let (mut words, writer) = io::pipe()?;
         command.stderr(writer);
-        if !run(command)? {
+        if !run(command, target)? {
             return Ok(Err(said(&mut words)?));
         }
         let master = master(&listener)?;
@@ -106,7 +108,7 @@ pub(crate) fn create(
         None => Stdio::null(),
     };
     command.stdin(stdin).stdout(out_writer).stderr(err_writer);
-    if !run(command)? {
+    if !run(command, target)? {
         return Ok(Err(said(&mut err_reader)?));
     }
     pump(file(out_reader), out, Stream::Stdout);
@@ -115,11 +117,17 @@ pub(crate) fn create(
 }
 
 /// `command` holds our copies of the pipes' other ends: they go with it.
-fn run(mut command: Command) -> anyhow::Result<bool> {
+fn run(mut command: Command, target: &Target) -> anyhow::Result<bool> {
     let name = command.get_program().display().to_string();
     let mut child = command.spawn().with_context(|| format!("running {name}"))?;
     drop(command);
-    Ok(child.wait().with_context(|| format!("waiting for {name}"))?.success())
+    target.is_created_by(child.id());
+    let done = child.wait().with_context(|| format!("waiting for {name}"))?.success();
+    if !done {
+        // They hold its standard error open.
+        super::kill_children();
+    }
+    Ok(done)
 }
 
 fn file(pipe: PipeReader) -> File {

@@ -1,0 +1,12 @@
+//! Containers with the real program and a real runtime (crun), each test in a store of its own. Root only.
+
+mod commit;
+mod docker;
+mod hostile;
+mod init;
+mod life;
+mod run;
+mod store;
+mod tty;
+mod user;
+mod volumes;
