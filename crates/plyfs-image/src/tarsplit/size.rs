@@ -6,10 +6,10 @@ use flate2::read::MultiGzDecoder;
 
 use super::{FILE, Line, SEGMENT};
 
-/// Bytes of one line at most, as for [`super::assemble`].
+/// Bytes of one line at most, as for [`super::assemble()`].
 const LINE_BYTES: u64 = 256 << 20;
 
-/// Bytes of the archive that [`super::assemble`] makes from this record (gzip).
+/// Bytes of the archive that [`super::assemble()`] makes from this record (gzip).
 pub fn archive_size(record: impl Read) -> io::Result<u64> {
     let mut lines = BufReader::with_capacity(64 << 10, MultiGzDecoder::new(record));
     let mut text = Vec::new();

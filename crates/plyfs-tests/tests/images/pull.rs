@@ -125,3 +125,27 @@ fn what_is_not_there_is_told() {
     root.run(&["pull", &format!("{}/x:1", registry.host())]).exits(1).says("not found");
     root.assert_empty();
 }
+
+#[test]
+fn loopback_registries_may_speak_either() {
+    let scratch = Scratch::new();
+    if !require_programs(&["docker-registry", "skopeo", "umoci", "openssl"]) {
+        return;
+    }
+    let registry = Registry::with_tls(&scratch);
+    let dir = scratch.root().display();
+    sh(format!("cd {dir}; umoci init --layout lay; umoci new --image lay:x; mkdir d; echo 1 > d/f; umoci insert --rootless --image lay:x d /")).ok();
+    registry.push(&format!("oci:{dir}/lay:x"), "x:1", "");
+    let root = Root::new(&scratch);
+    let name = format!("{}/x:1", registry.host());
+    root.ok(&["pull", "-q", &name]);
+    root.ok(&["rmi", &name]);
+    root.ok(&["pull", "-q", "--insecure-registry", &registry.host(), &name]);
+    root.run(&["pull", "--plain-http", &name]).exits(1);
+    let plain = Scratch::new();
+    let registry = Registry::new(&plain);
+    registry.push(&format!("oci:{dir}/lay:x"), "x:1", "");
+    let name = format!("{}/x:1", registry.host());
+    root.ok(&["pull", "-q", "--insecure-registry", &registry.host(), &name]);
+    root.ok(&["pull", "-q", "--plain-http", &name]);
+}

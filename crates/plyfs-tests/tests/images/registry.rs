@@ -30,6 +30,19 @@ impl Registry {
         )
     }
 
+    /// By HTTPS, with a certificate that nobody vouches for.
+    pub(crate) fn with_tls(scratch: &Scratch) -> Registry {
+        let dir = scratch.root().display();
+        sh(format!(
+            "cd {dir}; openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 2>/dev/null"
+        ))
+        .ok();
+        Registry::start(
+            scratch,
+            &format!("  tls:\n    certificate: {dir}/cert.pem\n    key: {dir}/key.pem\n"),
+        )
+    }
+
     #[track_caller]
     fn start(scratch: &Scratch, more: &str) -> Registry {
         let port = free_port();

@@ -49,8 +49,11 @@ fn limit(text: &str) -> Result<(String, u64), String> {
 #[derive(Debug, Args)]
 #[command(after_help = PULL_HELP)]
 pub(crate) struct PullArgs {
-    /// debian, debian:12, debian@sha256:..., HOST[:PORT]/PATH[:TAG]
-    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    // No doc comment: rustdoc would take the brackets for links.
+    #[arg(
+        value_name = "NAME[:TAG|@DIGEST]",
+        help = "debian, debian:12, debian@sha256:..., HOST[:PORT]/PATH[:TAG]"
+    )]
     pub(crate) image: Reference,
     /// Which one of images for several platforms: os/arch[/variant] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
