@@ -234,3 +234,44 @@ fn many_at_once_share_one_copy() {
     store.ok(&words);
     store.is_quiet();
 }
+
+/// The client, or the monitor, is killed at some instant of starting, running, ending.
+#[test]
+fn kills_at_any_instant_leave_nothing_behind() {
+    const ROUNDS: u64 = 30;
+    // Nobody else sleeps so long.
+    const SLEEP: &str = "10071";
+    let Some(store) = Store::new() else { return };
+    for round in 0..ROUNDS {
+        let rm = if round % 3 == 0 { "--rm" } else { "-t" };
+        let seconds = if round % 2 == 0 { SLEEP } else { "0.05" };
+        let mut command = store.command(&["run", rm, "bb", "sleep", seconds]);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(round * 37 % 230));
+        if round % 4 != 0 {
+            for monitor in store.monitors() {
+                // It may have ended by itself.
+                drop(plyfs_sys::process::send(monitor, SIGKILL));
+            }
+        }
+        drop(plyfs_sys::process::send(child.id(), SIGKILL));
+        child.wait().unwrap();
+    }
+    // Monitors that were not killed have long containers to watch.
+    let ids = store.ok(&["ps", "-aq"]);
+    let words: Vec<&str> = ["rm", "-f"].into_iter().chain(ids.lines()).collect();
+    if words.len() > 2 {
+        store.ok(&words);
+    }
+    wait_for("the end of starts that had begun", || {
+        let ids = store.ok(&["ps", "-aq"]);
+        ids.lines().for_each(|id| drop(store.plyfs(&["rm", "-f", id])));
+        ids.is_empty() && store.monitors().is_empty()
+    });
+    store.is_quiet();
+    store.is_sound();
+    wait_for("the end of all sleepers", || {
+        plyfs_tests::sh(format!("pgrep -f '^sleep {SLEEP}' || true")).out.is_empty()
+    });
+}

@@ -1,4 +1,5 @@
 //! Containers with the real program and a real runtime (crun), each test in a store of its own. Root only.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
 
 mod commit;
 mod docker;

@@ -105,6 +105,20 @@ impl Store {
         found
     }
 
+    /// The monitors of its containers.
+    pub(crate) fn monitors(&self) -> Vec<u32> {
+        let root = self.root().display().to_string();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if line.contains(&root) && line.contains("__monitor") {
+                found.extend(entry.file_name().to_str().unwrap().parse::<u32>().ok());
+            }
+        }
+        found
+    }
+
     /// Nothing is mounted, no server and no monitor lives, nothing is left where containers run.
     #[track_caller]
     pub(crate) fn is_quiet(&self) {
@@ -116,6 +130,12 @@ impl Store {
         for entry in fs::read_dir(self.root().join("aufs/mnt")).unwrap().flatten() {
             assert_eq!(fs::read_dir(entry.path()).unwrap().count(), 0, "{:?} is not empty", entry.path());
         }
+    }
+
+    /// Nothing in it contradicts anything else.
+    #[track_caller]
+    pub(crate) fn is_sound(&self) {
+        self.plyfs(&["check"]).ok();
     }
 
     fn ids(&self) -> Vec<String> {
@@ -140,6 +160,7 @@ impl Drop for Store {
         }
         if !std::thread::panicking() {
             self.is_quiet();
+            self.is_sound();
         }
     }
 }

@@ -53,9 +53,8 @@ pub(crate) struct CreateArgs {
     /// Remove the container, with its nameless volumes, when it ends
     #[arg(long)]
     pub(crate) rm: bool,
-    /// SRC:DST[:ro] shows a directory or file of the host (made if missing), or a volume if SRC is a name; DST alone, a
-    /// nameless volume. What is written there does not go into the container
-    #[arg(short = 'v', long = "volume", value_name = "[SRC:]DST[:ro]")]
+    // No doc comment: rustdoc would take the brackets for links.
+    #[arg(short = 'v', long = "volume", value_name = "[SRC:]DST[:ro]", help = VOLUME_HELP)]
     pub(crate) volumes: Vec<String>,
     /// Mount an empty tmpfs
     #[arg(long, value_name = "DST[:OPTIONS]")]
@@ -108,6 +107,10 @@ pub(crate) struct CreateArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
 }
+
+const VOLUME_HELP: &str = "\
+SRC:DST[:ro] shows a directory or file of the host (made if missing), or a volume if SRC is a name; DST alone, a nameless \
+volume. What is written there does not go into the container";
 
 /// The network of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
