@@ -192,7 +192,7 @@ impl Finder<'_> {
 
     /// Registered layers of no image: lost space too. Nothing is said while there are images that cannot be read.
     fn unneeded(&mut self, layers: &HashMap<ChainId, Layer>) -> Result<()> {
-        let Ok(needed) = self.store.needed(layers, None) else { return Ok(()) };
+        let Ok(needed) = self.store.needed(layers) else { return Ok(()) };
         for layer in layers.values().filter(|layer| !needed.contains(&layer.chain)) {
             let path = self.store.layout().chain(&layer.chain);
             self.say(path, "is a layer that no image and no container needs (`plyfs prune` removes it)");

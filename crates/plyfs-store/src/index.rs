@@ -28,7 +28,9 @@ impl Store {
 
     /// The directories of a stack, top first.
     fn layer_dirs(&self, top: &ChainId) -> Result<Vec<PathBuf>> {
-        Ok(self.stack(top)?.iter().map(|layer| self.driver().diff_dir(&layer.id)).collect())
+        let top = self.need_layer(top)?.id;
+        let parents = self.driver().parents(&top)?;
+        Ok(std::iter::once(&top).chain(&parents).map(|id| self.driver().diff_dir(id)).collect())
     }
 
     /// What image indexes say that their layers do not. One that does not fit is no problem: it is not used.

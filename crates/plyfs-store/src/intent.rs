@@ -155,7 +155,7 @@ impl Intent {
     /// The same, and tells what became free.
     pub(crate) fn end_letting_go(self, store: &Store, mounter: &dyn Mounter) -> Result<Freed> {
         let told = read(&self.path)?;
-        let owned = store.layers_in_use()?;
+        let owned = if told.layers.is_empty() { HashSet::new() } else { store.layers_in_use()? };
         for id in &told.layers {
             files::remove_draft(&store.layout().chains_tmp(), id.as_str())?;
             if !owned.contains(id) {

@@ -201,9 +201,15 @@ impl Store {
     /// hidden layer's parent is looked at again ([`Store::finish_removals`]).
     fn hide_unneeded(&self, chains: HashSet<ChainId>, of: Option<&Intent>) -> Result<Vec<(Layer, PathBuf)>> {
         let _lock = self.lock()?;
+        let tops = self.tops(of)?;
+        if chains.is_subset(&tops) {
+            // A container went, its image stays: not worth reading every layer's record.
+            of.map_or(Ok(()), Intent::keeps_nothing)?;
+            return Ok(Vec::new());
+        }
         let layers: HashMap<ChainId, Layer> =
             self.layers()?.into_iter().map(|layer| (layer.chain, layer)).collect();
-        let mut stay = self.needed(&layers, of)?;
+        let mut stay = with_all_below(tops, &layers);
         let mut gone = Vec::new();
         for chain in chains {
             let mut next = Some(chain);
@@ -220,26 +226,17 @@ impl Store {
         Ok(gone)
     }
 
-    /// Chains that something refers to, with all below them; the intent `but` does not count.
-    pub(crate) fn needed(
-        &self,
-        layers: &HashMap<ChainId, Layer>,
-        but: Option<&Intent>,
-    ) -> Result<HashSet<ChainId>> {
+    /// Chains that something refers to, with all below them.
+    pub(crate) fn needed(&self, layers: &HashMap<ChainId, Layer>) -> Result<HashSet<ChainId>> {
+        Ok(with_all_below(self.tops(None)?, layers))
+    }
+
+    /// Chains that something refers to; the intent `but` does not count.
+    fn tops(&self, but: Option<&Intent>) -> Result<HashSet<ChainId>> {
         let mut tops = self.chains_in_work(but)?;
         tops.extend(self.image_tops()?);
         tops.extend(self.all_container_layers()?.into_iter().filter_map(|layers| layers.parent));
-        let mut needed = HashSet::new();
-        for top in tops {
-            let mut next = Some(top);
-            while let Some(chain) = next {
-                if !needed.insert(chain) {
-                    break;
-                }
-                next = layers.get(&chain).and_then(|layer| layer.parent);
-            }
-        }
-        Ok(needed)
+        Ok(tops)
     }
 
     /// From here on the layer does not exist. Its record gets a name that nothing else will ever have (Docker's form):
@@ -310,6 +307,20 @@ pub struct Freed {
 
 /// Not everybody who reads has the store's lock: a record that is removed, or removed and made again, while it is read is
 /// no record, or the new one.
+fn with_all_below(tops: HashSet<ChainId>, layers: &HashMap<ChainId, Layer>) -> HashSet<ChainId> {
+    let mut all = HashSet::new();
+    for top in tops {
+        let mut next = Some(top);
+        while let Some(chain) = next {
+            if !all.insert(chain) {
+                break;
+            }
+            next = layers.get(&chain).and_then(|layer| layer.parent);
+        }
+    }
+    all
+}
+
 fn read_record(record: &Path, chain: ChainId) -> Result<Option<Layer>> {
     loop {
         let Some(id) = files::read_text(&record.join(CACHE_ID))? else { return Ok(None) };

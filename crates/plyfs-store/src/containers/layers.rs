@@ -40,8 +40,8 @@ impl Store {
             }
             None => None,
         };
-        let depth = match &parent {
-            Some(chain) => self.stack(chain)?.len(),
+        let depth = match &below {
+            Some(layer) => 1 + self.driver().parents(&layer.id)?.len(),
             None => 0,
         };
         if depth > crate::driver::MAX_LAYERS {
