@@ -10,8 +10,10 @@
 //!
 //! [`Store::claim_container`]: plyfs_store::Store::claim_container
 
-use plyfs_store::Store;
+use std::path::PathBuf;
+
 use plyfs_store::containers::ContainerLayers;
+use plyfs_store::{ChainId, Store};
 use plyfs_union::spec::MountSpec;
 
 pub(crate) mod attach;
@@ -33,13 +35,15 @@ pub(crate) mod runtime;
 mod user;
 pub(crate) mod volumes;
 
-/// How a container's files are mounted: set-user-id programs and devices are what they are, and the image's tree comes from
-/// its index. Without an index it is slower, not less.
+/// The index of an image's tree, for those who look at it. Without one it is slower, not less.
+pub(crate) fn image_index(store: &Store, top: Option<ChainId>) -> Option<PathBuf> {
+    let made = store.image_index(&top?);
+    made.inspect_err(|error| tracing::warn!("going without an image index: {error}")).ok()
+}
+
+/// How a container's files are mounted: set-user-id programs and devices are what they are.
 pub(crate) fn how_to_mount(store: &Store, layers: &ContainerLayers) -> impl Fn(&mut MountSpec) + use<> {
-    let index = layers.parent.and_then(|top| {
-        let made = store.image_index(&top);
-        made.inspect_err(|error| tracing::warn!("mounting without an image index: {error}")).ok()
-    });
+    let index = image_index(store, layers.parent);
     move |spec| {
         spec.kernel.nosuid = Some(false);
         spec.kernel.nodev = Some(false);

@@ -68,7 +68,7 @@ fn publish(
     image: &Image,
 ) -> Result<(), Failure> {
     let mut fill = |init: &plyfs_store::LayerId| {
-        init_layer::fill(store, init).map_err(|error| plyfs_store::Error::Mount {
+        init_layer::fill(store, init, image.top()).map_err(|error| plyfs_store::Error::Mount {
             id: init.to_string(),
             source: format!("{error:#}").into(),
         })

@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 
 use anyhow::Context;
-use plyfs_store::{LayerId, Store};
+use plyfs_store::{ChainId, LayerId, Store};
 use plyfs_sys::Kind;
 use plyfs_union::{Caller, Entry, Ino, NewNode, Union};
 
@@ -32,9 +32,10 @@ const ENTRIES: [(&str, What); 10] = [
     ("etc/mtab", What::Link("/proc/mounts")),
 ];
 
-/// Fills the layer.
-pub(crate) fn fill(store: &Store, init: &LayerId) -> anyhow::Result<()> {
-    let spec = store.driver().spec(init, true)?;
+/// Fills the layer over the stack `top`.
+pub(crate) fn fill(store: &Store, init: &LayerId, top: Option<ChainId>) -> anyhow::Result<()> {
+    let mut spec = store.driver().spec(init, true)?;
+    spec.image_index = super::image_index(store, top);
     let union = Union::open(&spec).context("opening the layers")?;
     let who = Caller { uid: 0, gid: 0, ..Caller::me() };
     for (path, what) in ENTRIES {
