@@ -23,7 +23,7 @@ use crate::ops::complete::Need;
 use crate::plink::Plink;
 use crate::policy;
 use crate::resolve::BranchIdx;
-use crate::union::{TRIES, Union};
+use crate::union::{TRIES, Union, stand_back};
 
 /// What a copy without its name is.
 struct Copied {
@@ -79,7 +79,7 @@ impl Union {
         let moves = from_writable && !self.is_there(&home, target);
         let _none_past_us = if moves { Some(Moving::of(other)?) } else { None };
         let _alone = from_writable.then(|| other.io.write());
-        for _ in 0..TRIES {
+        for tries in 0..TRIES {
             let state = other.state.read().clone();
             if done(&state) {
                 return Ok(());
@@ -102,7 +102,7 @@ impl Union {
             if done {
                 return Ok(());
             }
-            std::thread::yield_now();
+            stand_back(tries);
         }
         Err(Error::Stale)
     }

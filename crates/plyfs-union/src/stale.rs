@@ -24,7 +24,7 @@ use crate::look;
 use crate::names::{self, Word};
 use crate::nodes::{DirAt, DirState, HomeBy, Node, Place, Places};
 use crate::resolve::{BranchIdx, Resolved, resolve};
-use crate::union::{TRIES, Union};
+use crate::union::{TRIES, Union, stand_back};
 
 /// One thing for the kernel to forget.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,7 +155,7 @@ impl Union {
                 if tries == TRIES || !is_passing(&error) {
                     return Err(error);
                 }
-                std::thread::yield_now();
+                stand_back(tries);
             }
         }
         Ok(())

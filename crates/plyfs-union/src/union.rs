@@ -32,6 +32,16 @@ use crate::spec::{Bounds, BranchAttr, CopyupPolicy, CreatePolicy, MountSpec, Spe
 /// How often an operation looks again when the world changed between looking and doing.
 pub(crate) const TRIES: usize = 64;
 
+/// Lets whoever is in the middle of changing the world get on. It may not even have a processor: then giving up ours for
+/// a moment is not enough, and tries would run out within its absence.
+pub(crate) fn stand_back(tries: usize) {
+    if tries < 8 {
+        std::thread::yield_now();
+    } else {
+        std::thread::sleep(std::time::Duration::from_micros(500));
+    }
+}
+
 /// A union of branches.
 #[derive(Debug)]
 pub struct Union {

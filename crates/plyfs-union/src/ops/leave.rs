@@ -13,14 +13,14 @@ use crate::attr::Ino;
 use crate::error::{Error, Result};
 use crate::nodes::{DirState, HomeBy, Link, Node};
 use crate::passthrough::{Mode, Pages};
-use crate::union::{TRIES, Union};
+use crate::union::{TRIES, Union, stand_back};
 
 impl Union {
     /// Gives the file of `node` a new node, unless that was done already or is not needed any more.
     pub(crate) fn leave_behind(&self, node: &Arc<Node>) -> Result<()> {
         let other = node.as_other()?;
         let _no_copy_up = other.copyup.lock();
-        for _ in 0..TRIES {
+        for tries in 0..TRIES {
             if node.successor().is_some() {
                 return Ok(());
             }
@@ -39,7 +39,7 @@ impl Union {
             // names of one file need not follow.
             let Some(states) = lock_all(&links)? else {
                 drop(door);
-                std::thread::yield_now();
+                stand_back(tries);
                 continue;
             };
             let state = other.state.read().clone();

@@ -16,7 +16,7 @@ use crate::marks::{self, Fact};
 use crate::names::BadName;
 use crate::nodes::{DirAt, Home, HomeBy, Link, Node, OtherState, Place, Spot, SpotBy};
 use crate::resolve::{Resolved, resolve};
-use crate::union::{TRIES, Union};
+use crate::union::{TRIES, Union, stand_back};
 
 /// A node with one reference more.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Union {
 
     fn find_child(&self, parent: &Arc<Node>, name: &Leaf) -> Result<Option<Found>> {
         let mut asked = false;
-        for _ in 0..TRIES {
+        for tries in 0..TRIES {
             let state = self.listed(parent)?;
             let Some(index) = &state.index else { return Ok(None) };
             if !asked && !index.unlisted().is_empty() && index.line(name.as_os_str()).is_none() {
@@ -94,7 +94,7 @@ impl Union {
                 found => return found.map(Some),
             }
             drop(state);
-            std::thread::yield_now();
+            stand_back(tries);
         }
         Err(Error::Stale)
     }
