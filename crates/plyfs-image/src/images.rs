@@ -97,11 +97,8 @@ fn named(names: &[Reference], only: Option<&Reference>) -> Vec<Names> {
 
 /// Names an image.
 pub fn tag(store: &Store, image: &str, name: &Reference) -> Result<()> {
-    if name.digest().is_some() {
-        return Err(Error::Refused(format!("{name}: a digest cannot be given as a name; give a tag")));
-    }
+    let name = name.as_new_name()?;
     let id = find(store, image)?;
-    let name = name.clone().or_latest();
     store.tag(&name.familiar_name(), &name.key(), &id)?;
     Ok(())
 }

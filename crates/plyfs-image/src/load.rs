@@ -2,7 +2,7 @@
 //! else the root filesystem of an image with one layer (Docker calls that import).
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use plyfs_store::Digest;
@@ -118,10 +118,11 @@ fn is_plain(file: &File, path: &Path) -> Result<bool> {
 /// The names that the archive's images are to have.
 fn with_names(mut stored: Vec<Stored>, options: &LoadOptions) -> Result<Vec<Stored>> {
     let Some(name) = &options.name else { return Ok(stored) };
+    let whole = name.as_new_name()?;
     if let [one] = &mut stored[..] {
         one.names = vec![match &one.lone_tag {
             Some(tag) if name.tag().is_none() => name.tagged(tag)?,
-            _ => name.clone().or_latest(),
+            _ => whole,
         }];
         return Ok(stored);
     }
@@ -155,13 +156,13 @@ impl Blobs for InArchive<'_> {
 
 /// A root filesystem becomes an image of one layer.
 fn import(work: &Work<'_>, from: &Opened, options: &LoadOptions) -> Result<Vec<Loaded>> {
-    let names: Vec<Reference> = options.name.iter().cloned().map(Reference::or_latest).collect();
+    let names: Vec<Reference> = options.name.iter().map(Reference::as_new_name).collect::<std::result::Result<_, _>>()?;
     let changes = Changes { comment: "Imported by plyfs".to_owned(), ..Changes::default() };
     work.under_intent("import", |intent| {
         let (config, _) = match from {
             Opened::Tarred(tarred) => import_tar(work, intent, tarred, &changes)?,
             Opened::Directory(directory) => through_pipe(
-                |out| pack_dir(directory.dir(), out).map(drop).map_err(io::Error::other),
+                |out| Ok(pack_dir(directory.dir(), out).map(drop)?),
                 |tar| layer_on(work, intent, None, &changes, tar),
             )?,
         };

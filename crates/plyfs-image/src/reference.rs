@@ -54,6 +54,16 @@ impl Reference {
         self
     }
 
+    /// As a name that an image here can be given: `latest` if there is no tag. A digest is nothing that one gives: only a
+    /// registry's answer that hashes to it makes it a name, or it would vouch for what nobody checked.
+    pub fn as_new_name(&self) -> Result<Reference, BadReference> {
+        if self.digest.is_some() {
+            let why = "a digest cannot be given as a name; give a tag";
+            return Err(BadReference { text: self.familiar(), why });
+        }
+        Ok(self.clone().or_latest())
+    }
+
     /// The same name with this digest, and without a tag.
     #[must_use]
     pub fn at(&self, digest: Digest) -> Reference {
@@ -362,6 +372,16 @@ mod tests {
         assert_eq!(key("docker.io/library/debian:12"), "debian:12");
         assert_eq!(key(&format!("debian:12@sha256:{HEX}")), format!("debian@sha256:{HEX}"));
         assert!(Reference::parse("a").unwrap().tagged("..").is_err());
+    }
+
+    #[test]
+    fn a_digest_is_no_name_to_give() {
+        let new = |text: &str| Reference::parse(text).unwrap().as_new_name().map(|name| name.familiar());
+        assert_eq!(new("debian").unwrap(), "debian:latest");
+        assert_eq!(new("debian:12").unwrap(), "debian:12");
+        for digest in [format!("debian@sha256:{HEX}"), format!("debian:12@sha256:{HEX}")] {
+            assert!(new(&digest).unwrap_err().to_string().contains("digest"), "{digest}");
+        }
     }
 
     proptest! {

@@ -77,7 +77,10 @@ fn find_all(store: &Store, words: &[String]) -> Result<Vec<Wanted>> {
         }
         if !found {
             let id = find(store, word)?;
-            let is_name = |name: &Reference| name.tag().is_some() && tags.find(&name.key()) == Some(id);
+            // A digest is no name that whoever loads it could check.
+            let is_name = |name: &Reference| {
+                name.tag().is_some() && name.digest().is_none() && tags.find(&name.key()) == Some(id)
+            };
             add(store.image(&id)?, reference.filter(is_name));
         }
     }

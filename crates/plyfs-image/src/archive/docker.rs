@@ -35,7 +35,7 @@ fn find_image(members: &dyn Members, limits: &Limits, item: Item) -> Result<Stor
     let layers = item.layers.unwrap_or_default();
     let image = config::check(raw, &item.config, layers.len())?;
     let names = item.repo_tags.unwrap_or_default();
-    let names = names.iter().map(|name| Ok(Reference::parse(name)?.or_latest())).collect::<Result<_>>()?;
+    let names = names.iter().map(|name| Ok(Reference::parse(name)?.as_new_name()?)).collect::<Result<_>>()?;
     // Of `blobs/sha256/HEX` only: the directories of older archives have random names.
     let digest = |name: &str| name.starts_with("blobs/").then(|| config::digest_in_name(name)).flatten();
     let layers = layers.into_iter().map(|name| (name.clone(), digest(&name))).collect();

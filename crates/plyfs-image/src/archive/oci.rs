@@ -98,7 +98,7 @@ impl Reader<'_> {
         let image = config::check(raw, &blob(config.digest), manifest.layers.len())?;
         let layers = manifest.layers.iter().map(|one| (blob(one.digest), Some(one.digest))).collect();
         let (names, lone_tag) = match name(descriptor) {
-            Some(name) if is_whole(name) => (vec![Reference::parse(name)?.or_latest()], None),
+            Some(name) if is_whole(name) => (vec![Reference::parse(name)?.as_new_name()?], None),
             Some(tag) => (Vec::new(), Some(tag.to_owned())),
             None => (Vec::new(), None),
         };

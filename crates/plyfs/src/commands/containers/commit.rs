@@ -1,7 +1,5 @@
 //! `plyfs commit`.
 
-use std::io;
-
 use anyhow::anyhow;
 use plyfs_image::config::Changes;
 use plyfs_image::limits::Limits;
@@ -38,13 +36,9 @@ pub(crate) fn run(args: &CommitArgs, store: &StoreArgs) -> Outcome {
     Ok(exit::DONE)
 }
 
-/// A tag's name: `latest` if there is none; a digest is nothing that one can give.
+/// The name that the image is to have.
 fn name(text: &str) -> Result<Reference, Failure> {
-    let reference = Reference::parse(text).map_err(anyhow::Error::new)?.or_latest();
-    if reference.digest().is_some() {
-        return Err(Failure::usage("an image cannot be given a digest for a name"));
-    }
-    Ok(reference)
+    Reference::parse(text).and_then(|name| name.as_new_name()).map_err(|error| Failure::usage(error))
 }
 
 fn commit(
@@ -61,7 +55,7 @@ fn commit(
     let work =
         Work { store, mounter: &Servers, limits: &limits, jobs: 1, progress: &Silent, cancel: &cancel };
     let image = plyfs_image::commit(&work, Some(parent), changes, names, |out| {
-        let packed = pack::pack_changes(&union, out).map_err(io::Error::other)?;
+        let packed = pack::pack_changes(&union, out)?;
         for path in &packed.left_out {
             output::warn(format_args!("{path} is left out: it is a socket"));
         }
