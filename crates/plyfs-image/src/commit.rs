@@ -91,3 +91,20 @@ fn lower<'a>(
 ) -> Below<'a> {
     Below { store: work.store, chain, layers: 1, height, is_over, union: OnceLock::new() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack;
+
+    #[test]
+    fn the_readers_reason_is_told_and_not_the_broken_pipe() {
+        let broken = || pack::Error::Write(io::ErrorKind::BrokenPipe.into());
+        let refuses = |_| Err::<(), _>(Error::Refused("no tar".to_owned()));
+        let told = through_pipe(|_| Err(broken().into()), refuses).unwrap_err().to_string();
+        assert_eq!(told, "no tar");
+        let shrank = pack::Error::Shrank { path: "a".to_owned() };
+        let told = through_pipe(|_| Err(shrank.into()), refuses).unwrap_err().to_string();
+        assert!(told.contains("became shorter"), "{told}");
+    }
+}

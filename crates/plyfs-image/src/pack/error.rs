@@ -56,6 +56,16 @@ pub enum Error {
     Write(io::Error),
 }
 
+/// For those who hand on I/O errors: that of the writer as it is (a broken pipe stays one), all else inside a new one.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        match error {
+            Error::Write(source) => source,
+            other => io::Error::other(other),
+        }
+    }
+}
+
 impl Error {
     pub(crate) fn sys(path: &[u8]) -> impl Fn(SysError) -> Error + '_ {
         move |source| Error::Sys { path: shown(path), source }
