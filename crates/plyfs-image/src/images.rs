@@ -1,6 +1,9 @@
 //! The images of a store: finding, listing, naming, removing.
 
+use std::cell::RefCell;
+
 use plyfs_store::images::Image;
+use plyfs_store::tags::Tags;
 use plyfs_store::{ChainId, ImageId, Mounter, Store};
 
 use crate::error::{Error, Result};
@@ -115,30 +118,66 @@ pub struct Gone {
 }
 
 /// Removes what `word` means, by Docker's rules: a name is taken away, and with its last name the image goes; by its id an
-/// image goes with its names if these are all of one repository (else only with `force`).
+/// image goes with its names if these are one tag at most and all of one repository (else only with `force`).
 pub fn remove(store: &Store, word: &str, force: bool, mounter: &dyn Mounter) -> Result<Gone> {
     let id = find(store, word)?;
-    let names: Vec<String> = store.tags()?.of(&id).into_iter().map(|tag| tag.reference).collect();
-    let by_name = Reference::parse(word).ok().map(|name| name.key()).filter(|key| names.contains(key));
-    let mut gone = Gone::default();
-    if let Some(key) = by_name {
-        let rest = rest_after(&names, &key);
-        if !rest.is_empty() {
-            for name in names.iter().filter(|name| !rest.contains(name)) {
-                store.untag(name)?;
-                gone.untagged.push(name.clone());
-            }
-            return Ok(gone);
+    let key = Reference::parse(word).ok().map(|name| name.key());
+    let names = |tags: &Tags| tags.of(&id).into_iter().map(|tag| tag.reference).collect::<Vec<_>>();
+    let by_name = key
+        .filter(|key| full_id(word).is_none() && store.tags().is_ok_and(|tags| tags.find(key) == Some(id)));
+    // Under the store's lock: nobody names the image or makes a container of it between the decision and the deed.
+    let decided = RefCell::new(Removal::Image);
+    let may = |image: &Image, tags: &Tags| {
+        let removal = decide(&names(tags), by_name.as_deref(), force);
+        let whole = matches!(removal, Removal::Image);
+        decided.replace(removal);
+        if whole {
+            store.check_image_unused(image, force)?;
         }
-    } else if !force && repositories(&names) > 1 {
-        return Err(Error::Refused(format!(
-            "image {} has names in several repositories ({}): remove them by name, or give --force",
-            id.0.short(),
-            names.join(", ")
-        )));
+        Ok(whole)
+    };
+    if let Some(removed) = store.remove_image_if(&id, &may, mounter)? {
+        return Ok(Gone { untagged: removed.untagged, image: Some(id), layers: removed.freed.layers });
     }
-    let removed = store.remove_image(&id, force, mounter)?;
-    Ok(Gone { untagged: removed.untagged, image: Some(id), layers: removed.freed.layers })
+    match decided.into_inner() {
+        Removal::Names(all) => {
+            all.iter().try_for_each(|name| store.untag(name).map(drop))?;
+            Ok(Gone { untagged: all, ..Gone::default() })
+        }
+        Removal::Image => Err(Error::no_image(word)),
+        Removal::Nothing(all) if all.is_empty() => Err(Error::no_image(word)),
+        Removal::Nothing(all) => Err(Error::Refused(format!(
+            "unable to delete {} (must be forced) - image is referenced in multiple repositories: {}; remove them by \
+             name, or give --force",
+            id.0.short(),
+            all.join(", ")
+        ))),
+    }
+}
+
+/// What is to be removed.
+#[derive(Debug, PartialEq, Eq)]
+enum Removal {
+    /// The image with all its names.
+    Image,
+    /// These names; others keep the image.
+    Names(Vec<String>),
+    /// It has these names, and that is too much; with none: the name that was meant is gone.
+    Nothing(Vec<String>),
+}
+
+/// What removing the image with these names means: `by_name`, the one that was said, or (`None`) its id (moby
+/// `image_delete.go`).
+fn decide(names: &[String], by_name: Option<&str>, force: bool) -> Removal {
+    match by_name {
+        Some(key) if !names.iter().any(|name| name == key) => Removal::Nothing(Vec::new()),
+        Some(key) => match rest_after(names, key) {
+            rest if rest.is_empty() => Removal::Image,
+            rest => Removal::Names(names.iter().filter(|name| !rest.contains(name)).cloned().collect()),
+        },
+        None if force || is_single(names) => Removal::Image,
+        None => Removal::Nothing(names.to_vec()),
+    }
 }
 
 /// The names that are left after `key` is taken away. With the last tag of a repository its digests go too (moby
@@ -154,12 +193,11 @@ fn rest_after(names: &[String], key: &str) -> Vec<String> {
     rest
 }
 
-fn repositories(names: &[String]) -> usize {
-    let mut all: Vec<String> =
-        names.iter().filter_map(|name| Reference::parse(name).ok()).map(|name| name.name()).collect();
-    all.sort();
-    all.dedup();
-    all.len()
+/// Whether it is one tag at most, and all is of one repository.
+fn is_single(names: &[String]) -> bool {
+    let all: Vec<Reference> = names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
+    let tags = all.iter().filter(|name| name.digest().is_none()).count();
+    tags < 2 && all.iter().all(|name| name.name() == all[0].name())
 }
 
 #[cfg(test)]
@@ -199,6 +237,16 @@ mod tests {
         assert_eq!(rest_after(&names(&["a:1", "a:2", &digest]), "a:1"), ["a:2", &digest]);
         assert_eq!(rest_after(&names(&["a:1", "b:1", &digest]), "a:1"), ["b:1"]);
         assert_eq!(rest_after(&names(&["a:1", &digest]), &digest), ["a:1"]);
-        assert_eq!(repositories(&names(&["a:1", "a:2", &digest])), 1);
+        let by_id = |all: &[&str], force| decide(&names(all), None, force);
+        assert_eq!(by_id(&[], false), Removal::Image);
+        assert_eq!(by_id(&["a:1", &digest], false), Removal::Image);
+        for several in [&["a:1", "a:2"][..], &["a:1", "b:1"], &["b:1", &digest]] {
+            assert_eq!(by_id(several, false), Removal::Nothing(names(several)));
+            assert_eq!(by_id(several, true), Removal::Image);
+        }
+        let by_name = |all: &[&str]| decide(&names(all), Some("a:1"), false);
+        assert_eq!(by_name(&["a:1", &digest]), Removal::Image);
+        assert_eq!(by_name(&["a:1", "a:2"]), Removal::Names(names(&["a:1"])));
+        assert_eq!(by_name(&["a:2"]), Removal::Nothing(Vec::new()));
     }
 }

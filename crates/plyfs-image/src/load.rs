@@ -156,7 +156,8 @@ impl Blobs for InArchive<'_> {
 
 /// A root filesystem becomes an image of one layer.
 fn import(work: &Work<'_>, from: &Opened, options: &LoadOptions) -> Result<Vec<Loaded>> {
-    let names: Vec<Reference> = options.name.iter().map(Reference::as_new_name).collect::<std::result::Result<_, _>>()?;
+    let names: Vec<Reference> =
+        options.name.iter().map(Reference::as_new_name).collect::<std::result::Result<_, _>>()?;
     let changes = Changes { comment: "Imported by plyfs".to_owned(), ..Changes::default() };
     work.under_intent("import", |intent| {
         let (config, _) = match from {

@@ -140,16 +140,25 @@ impl Store {
     }
 
     /// Removes an image with its tags, and the layers that nothing else needs. A container that uses it keeps it, unless
-    /// `force` (its layers stay as long as the container).
+    /// `force` (its layers stay as long as the container); one that runs keeps it always.
     pub fn remove_image(&self, id: &ImageId, force: bool, mounter: &dyn Mounter) -> Result<Removed> {
-        let unused = |image: &Image, _: &Tags| match self.image_user(image)? {
-            Some(user) if !force => {
-                let by = Some(format!("container {} ({})", user.short(), user.plain_name()));
-                Err(Error::InUse { kind: "image", name: id.0.short(), by })
-            }
-            _ => Ok(true),
-        };
+        let unused = |image: &Image, _: &Tags| self.check_image_unused(image, force).map(|()| true);
         Ok(self.remove_image_if(id, &unused, mounter)?.unwrap_or_default())
+    }
+
+    /// [`Error::InUse`] if a container keeps the image: any one, or with `force` one that runs.
+    pub fn check_image_unused(&self, image: &Image, force: bool) -> Result<()> {
+        let id = image.id.to_string();
+        for user in self.containers()?.iter().filter(|one| one.image == id) {
+            let runs = user.state.running && self.is_run(&user.id)?;
+            if runs || !force {
+                let why =
+                    if runs { "which runs: this cannot be forced" } else { "stopped; --force goes over it" };
+                let by = Some(format!("container {} ({}), {why}", user.short(), user.plain_name()));
+                return Err(Error::InUse { kind: "image", name: image.id.0.short(), by });
+            }
+        }
+        Ok(())
     }
 
     /// A container of the image.
@@ -159,7 +168,7 @@ impl Store {
     }
 
     /// Removes an image unless `may` says no: it is asked at a moment in which nobody tags images or makes containers.
-    pub(crate) fn remove_image_if(
+    pub fn remove_image_if(
         &self,
         id: &ImageId,
         may: &MayGo<'_>,
@@ -202,7 +211,7 @@ impl Store {
 }
 
 /// Whether an image may be removed, asked under the store's lock.
-pub(crate) type MayGo<'a> = dyn Fn(&Image, &Tags) -> Result<bool> + 'a;
+pub type MayGo<'a> = dyn Fn(&Image, &Tags) -> Result<bool> + 'a;
 
 /// What removing an image did.
 #[derive(Debug, Default, Clone)]
