@@ -26,7 +26,9 @@ pub use crate::pack::object::{Lower, Object};
 pub use error::{Error, Expected, Loss, Result, Warning};
 pub use pipeline::{UnpackedBlob, unpack_blob};
 
+pub(crate) use blocks::Blocks;
 pub(crate) use error::shown;
+pub(crate) use headers::{Entry, EntryKind, Headers};
 pub(crate) use paths::joined;
 pub(crate) use tree::entries;
 

@@ -1,23 +1,26 @@
 //! An uncompressed tar whose members are found through an index made in one pass over its headers.
 //!
-//! The headers are read by the crate `tar` in raw mode; long names and PAX records are put together here, so that their
-//! size is limited before they are in memory.
+//! The headers are those that layers are unpacked with (`unpack/headers.rs`): two readers would disagree.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-use tar::{Entry, EntryType, PaxExtensions};
-
 use super::{Found, Members, Range, clean};
 use crate::error::{Doing, Error, Result};
-use crate::limits::{Limits, OverLimit};
+use crate::limits::{self, Limits, OverLimit};
+use crate::unpack::{Blocks, Entry, EntryKind, Headers};
 
 #[derive(Debug, Clone)]
 enum Member {
-    File { at: u64, length: u64 },
+    File {
+        at: u64,
+        length: u64,
+    },
+    /// A file with holes: what the archive has of it is not its contents.
+    Sparse,
     Symlink(String),
     Link(String),
 }
@@ -27,39 +30,33 @@ enum Member {
 pub(crate) struct Tarred {
     file: Arc<File>,
     members: HashMap<String, Member>,
-}
-
-/// What headers before a header said about it.
-#[derive(Debug, Default)]
-struct Said {
-    name: Option<String>,
-    link: Option<String>,
+    /// Of any kind.
+    entries: u64,
 }
 
 impl Tarred {
     /// Indexes `file`. A file that is no tar is refused.
     pub(crate) fn index(file: File, limits: &Limits) -> Result<Tarred> {
         let archive = Path::new("the archive");
-        let mut members = HashMap::new();
+        let length = file.metadata().doing("looking at", archive)?.len();
+        let mut index = Index { members: HashMap::new(), entries: 0, kept: 0 };
         {
             let mut reader = BufReader::with_capacity(4096, &file);
             reader.seek(SeekFrom::Start(0)).doing("reading", archive)?;
-            let mut tar = tar::Archive::new(reader);
-            let mut said = Said::default();
-            let entries = tar.entries_with_seek().doing("reading", archive)?.raw(true);
-            for (count, entry) in entries.enumerate() {
-                if count as u64 >= limits.entries {
-                    return Err(Error::Refused(OverLimit::new("entries", limits.entries).to_string()));
+            // Of one layer; here may be many.
+            let limits = Limits { layer_bytes: u64::MAX, ..limits.clone() };
+            let broken = |error: crate::unpack::Error| Error::Refused(format!("the archive: {error}"));
+            let mut headers = Headers::new(Blocks::new(reader, &limits, None), &limits);
+            while let Some(entry) = headers.next().map_err(broken)? {
+                let at = headers.blocks.at();
+                if entry.stored > length.saturating_sub(at) {
+                    return Err(broken(headers.blocks.broken("cut off in a file")));
                 }
-                let mut entry =
-                    entry.map_err(|error| Error::Refused(format!("broken tar archive: {error}")))?;
-                if !said.add(&mut entry, limits)? {
-                    let found = member(&entry, std::mem::take(&mut said));
-                    members.extend(found);
-                }
+                index.add(&entry, at, &limits).map_err(|over| Error::Refused(over.to_string()))?;
+                headers.blocks.seek_body().map_err(broken)?;
             }
         }
-        Ok(Tarred { file: Arc::new(file), members })
+        Ok(Tarred { file: Arc::new(file), members: index.members, entries: index.entries })
     }
 
     /// All of it, as a blob.
@@ -68,9 +65,9 @@ impl Tarred {
         Ok(Range::new(self.file.clone(), 0, length))
     }
 
-    /// Nothing in it.
+    /// Nothing in it, not even directories.
     pub(crate) fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.entries == 0
     }
 
     /// Whether it looks as Docker wrote archives before 1.10.
@@ -82,67 +79,37 @@ impl Tarred {
     }
 }
 
-impl Said {
-    /// Takes what belongs to the next header; `false`: this is a member itself.
-    fn add<R: Read>(&mut self, entry: &mut Entry<'_, R>, limits: &Limits) -> Result<bool> {
-        let kind = entry.header().entry_type();
-        if !matches!(
-            kind,
-            EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader | EntryType::XGlobalHeader
-        ) {
-            return Ok(false);
-        }
-        if entry.size() > limits.pax_header {
-            return Err(Error::Refused(OverLimit::new("pax_header", limits.pax_header).to_string()));
-        }
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).doing("reading", "the archive")?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
-        match kind {
-            EntryType::GNULongName => self.name = Some(text(&bytes)),
-            EntryType::GNULongLink => self.link = Some(text(&bytes)),
-            EntryType::XHeader => self.pax(&bytes)?,
-            _ => {}
-        }
-        Ok(true)
-    }
+/// The index as it grows.
+struct Index {
+    members: HashMap<String, Member>,
+    entries: u64,
+    /// Bytes of names and links.
+    kept: u64,
+}
 
-    fn pax(&mut self, bytes: &[u8]) -> Result<()> {
-        for record in PaxExtensions::new(bytes) {
-            let record = record.doing("reading a PAX record of", "the archive")?;
-            let value = String::from_utf8_lossy(record.value_bytes()).into_owned();
-            match record.key_bytes() {
-                b"path" => self.name = Some(value),
-                b"linkpath" => self.link = Some(value),
-                // Readers disagree about where the next header is (CVE-2025-62518). Writers have base-256 sizes.
-                b"size" => {
-                    return Err(Error::Refused(
-                        "the archive has a member with a PAX size: readers disagree about these; \
-                         write it again with GNU tar or a tool of today"
-                            .to_owned(),
-                    ));
-                }
-                _ => {}
-            }
+impl Index {
+    fn add(&mut self, entry: &Entry, at: u64, limits: &Limits) -> std::result::Result<(), OverLimit> {
+        self.entries += 1;
+        limits::check(self.entries, "entries", limits.entries)?;
+        if let Some((name, member)) = member(entry, at) {
+            self.kept += (entry.name.len() + entry.link.len()) as u64;
+            limits::check(self.kept, "kept_in_memory", limits.kept_in_memory)?;
+            self.members.insert(name, member);
         }
         Ok(())
     }
 }
 
-fn member<R: Read>(entry: &Entry<'_, R>, said: Said) -> Option<(String, Member)> {
-    let header = entry.header();
-    let own = || String::from_utf8_lossy(&header.path_bytes()).into_owned();
-    let name = clean("", &said.name.unwrap_or_else(own))?;
-    let link = || {
-        said.link.or_else(|| header.link_name_bytes().map(|name| String::from_utf8_lossy(&name).into_owned()))
-    };
-    let member = match header.entry_type() {
-        EntryType::Regular | EntryType::Continuous => {
-            Member::File { at: entry.raw_file_position(), length: entry.size() }
-        }
-        EntryType::Symlink => Member::Symlink(link()?),
-        EntryType::Link => {
-            let to = clean("", &link()?)?;
+/// The member whose body is at `at`; `None` for what has no contents, or no name inside the archive.
+fn member(entry: &Entry, at: u64) -> Option<(String, Member)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let name = clean("", &text(&entry.name))?;
+    let member = match entry.kind {
+        EntryKind::File if entry.sparse.is_some() => Member::Sparse,
+        EntryKind::File => Member::File { at, length: entry.stored },
+        EntryKind::Symlink => Member::Symlink(text(&entry.link)),
+        EntryKind::HardLink => {
+            let to = clean("", &text(&entry.link))?;
             // GNU tar writes a file that was named twice so.
             if to == name {
                 return None;
@@ -156,12 +123,17 @@ fn member<R: Read>(entry: &Entry<'_, R>, said: Said) -> Option<(String, Member)>
 
 impl Members for Tarred {
     fn look(&self, name: &str) -> Result<Option<Found>> {
-        Ok(self.members.get(name).map(|member| match member {
-            Member::File { at, length } => {
+        Ok(Some(match self.members.get(name) {
+            None => return Ok(None),
+            Some(Member::File { at, length }) => {
                 Found::File(Box::new(Range::new(self.file.clone(), *at, *length)), *length)
             }
-            Member::Symlink(to) => Found::Symlink(to.clone()),
-            Member::Link(to) => Found::Link(to.clone()),
+            Some(Member::Sparse) => {
+                let why = "stored as a sparse file: write the archive again without --sparse";
+                return Err(Error::Refused(format!("{name:?} in the archive is {why}")));
+            }
+            Some(Member::Symlink(to)) => Found::Symlink(to.clone()),
+            Some(Member::Link(to)) => Found::Link(to.clone()),
         }))
     }
 
@@ -172,6 +144,10 @@ impl Members for Tarred {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
+    use tar::EntryType;
+
     use super::*;
 
     fn tar(fill: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> File {
@@ -227,7 +203,61 @@ mod tests {
     }
 
     #[test]
+    fn the_map_of_a_sparse_file_is_no_header() {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("holes").unwrap();
+        header.set_entry_type(EntryType::GNUSparse);
+        header.set_size(0);
+        header.as_gnu_mut().unwrap().set_is_extended(true);
+        header.as_gnu_mut().unwrap().set_real_size(1 << 20);
+        header.set_cksum();
+        // A block that is a map without pieces, and could be a header too.
+        let mut hidden = tar::Header::new_ustar();
+        hidden.set_size(0);
+        hidden.set_cksum();
+        let mut bytes = [header.as_bytes().as_slice(), hidden.as_bytes()].concat();
+        let mut after = tar::Header::new_ustar();
+        after.set_path("after").unwrap();
+        after.set_size(0);
+        after.set_cksum();
+        bytes.extend_from_slice(after.as_bytes());
+        bytes.extend_from_slice(&[0; 1024]);
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &bytes).unwrap();
+        let tarred = Tarred::index(file, &Limits::default()).unwrap();
+        assert_eq!(tarred.entries, 2);
+        assert!(open(&tarred, "holes").unwrap_err().contains("sparse"));
+        assert!(tarred.has("after"));
+    }
+
+    #[test]
+    fn directories_alone_are_not_nothing() {
+        let file = tar(|to| put(to, "dev/", EntryType::Directory, "", b""));
+        assert!(!Tarred::index(file, &Limits::default()).unwrap().is_empty());
+        assert!(Tarred::index(tar(|_| {}), &Limits::default()).unwrap().is_empty());
+    }
+
+    #[test]
     fn what_costs_too_much_is_refused() {
+        for (name, link, limit) in
+            [("abcdef", "", "name"), ("a", "abcdef", "link"), ("ab", "cdef", "kept_in_memory")]
+        {
+            let file = tar(|to| {
+                put(
+                    to,
+                    name,
+                    if link.is_empty() { EntryType::Regular } else { EntryType::Symlink },
+                    link,
+                    b"",
+                )
+            });
+            let mut limits = Limits::default();
+            limits.set(limit, 5).unwrap();
+            assert!(Tarred::index(file, &limits).unwrap_err().to_string().contains(limit), "{limit}");
+        }
+        let whole = tar(|to| put(to, "a", EntryType::Regular, "", &[1; 2000]));
+        whole.set_len(1024).unwrap();
+        assert!(Tarred::index(whole, &Limits::default()).unwrap_err().to_string().contains("cut off"));
         let file = tar(|to| put(to, &"x/".repeat(2000), EntryType::Directory, "", b""));
         let mut limits = Limits::default();
         limits.set("pax_header", 1000).unwrap();

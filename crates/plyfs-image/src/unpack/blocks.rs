@@ -123,6 +123,19 @@ impl<'a, R: BufRead> Blocks<'a, R> {
         Ok(())
     }
 
+    /// Goes behind the body and its padding without reading them; not for streams that are recorded. Behind the end of a
+    /// file that is cut off nothing more comes.
+    pub(crate) fn seek_body(&mut self) -> Result<()>
+    where
+        R: std::io::Seek,
+    {
+        let ahead = self.left.saturating_add(self.padding);
+        let by = i64::try_from(ahead).map_err(|_| self.broken("a file of more than 2^63 bytes"))?;
+        self.inner.seek_relative(by).map_err(Error::read)?;
+        (self.left, self.padding) = (0, 0);
+        self.passed(ahead)
+    }
+
     /// Reads to the end of the stream. `true` if anything but zeros came.
     pub(crate) fn rest(&mut self) -> Result<bool> {
         let mut data = false;
