@@ -26,6 +26,8 @@ pub(crate) use range::Range;
 pub(crate) use spool::spool;
 pub(crate) use tarred::Tarred;
 
+/// Most images of one archive.
+const IMAGES_MAX: usize = 4096;
 /// Symlinks followed for one name.
 const HOPS: usize = 8;
 
@@ -109,6 +111,32 @@ fn clean(above: &str, name: &str) -> Option<String> {
         }
     }
     if parts.is_empty() { None } else { Some(parts.join("/")) }
+}
+
+/// Adds up the configs that are kept while an archive is loaded.
+struct Kept<'a> {
+    limits: &'a Limits,
+    bytes: u64,
+}
+
+impl Kept<'_> {
+    fn new(limits: &Limits) -> Kept<'_> {
+        Kept { limits, bytes: 0 }
+    }
+
+    fn add(&mut self, image: &Image) -> Result<()> {
+        self.bytes += image.raw.len() as u64;
+        crate::limits::check(self.bytes, "kept_in_memory", self.limits.kept_in_memory)
+            .map_err(|over| Error::document("the archive's configs", over))
+    }
+}
+
+/// Refuses archives of more than [`IMAGES_MAX`] images.
+fn check_count(document: &str, images: usize) -> Result<()> {
+    if images > IMAGES_MAX {
+        return Err(Error::document(document, format!("it lists more than {IMAGES_MAX} images")));
+    }
+    Ok(())
 }
 
 /// An image in an archive.

@@ -3,12 +3,14 @@
 //! Sources: RFC 1952 (members follow each other), RFC 8878 (frames and skippable frames follow each other), OCI
 //! layer.md. Helper programs are never run: they may be the archive's own (CVE-2026-41567).
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, BufRead, Chain, Cursor, Read};
+use std::rc::Rc;
 
 use flate2::bufread::GzDecoder;
 
-use crate::limits::Limits;
+use crate::limits::{Limits, OverLimit};
 
 /// How a layer is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +115,36 @@ impl<R: BufRead> Read for Decompressor<R> {
             Kind::Zstd(decoder) => decoder.read(buf),
         }
     }
+}
+
+/// Counts what a decompressor takes.
+pub(crate) struct Counted<R> {
+    inner: R,
+    count: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Counted<R> {
+    /// Around `inner`; the second is the count so far.
+    pub(crate) fn new(inner: R) -> (Counted<R>, Rc<Cell<u64>>) {
+        let count = Rc::default();
+        (Counted { inner, count: Rc::clone(&count) }, count)
+    }
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buf)?;
+        self.count.set(self.count.get() + got as u64);
+        Ok(got)
+    }
+}
+
+/// Refuses what becomes far more (`given` bytes) than what was taken for it.
+pub(crate) fn check_ratio(given: u64, taken: u64, limits: &Limits) -> Result<(), OverLimit> {
+    if given > limits.ratio_from && given / limits.ratio.max(1) > taken {
+        return Err(OverLimit::new("ratio", limits.ratio));
+    }
+    Ok(())
 }
 
 /// The members of a gzip file, one after the other. After the last, zeros may follow (gzip(1) on tapes), nothing else.

@@ -68,13 +68,14 @@ pub fn load(work: &Work<'_>, input: Input, options: &LoadOptions) -> Result<Vec<
     };
     let stored = with_names(stored, options)?;
     work.under_intent("load", |intent| {
-        let mut ready = Vec::new();
-        for one in &stored {
+        let (mut ready, mut names) = (Vec::new(), Vec::new());
+        for one in stored {
             bring(work, intent, &one.image.diffs, &InArchive { members, layers: &one.layers })?;
-            ready.push(Ready { config: one.image.raw.clone(), names: one.names.clone() });
+            names.push(one.names.clone());
+            ready.push(Ready { config: one.image.raw, names: one.names });
         }
         let images = work.publish(ready)?;
-        Ok(images.into_iter().zip(stored).map(|(image, one)| Loaded { image, names: one.names }).collect())
+        Ok(images.into_iter().zip(names).map(|(image, names)| Loaded { image, names }).collect())
     })
 }
 

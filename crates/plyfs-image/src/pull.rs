@@ -14,6 +14,7 @@ use crate::distribution::remember;
 use crate::download::{Partial, Tee};
 use crate::error::{Error, Result};
 use crate::layers::{Blobs, bring};
+use crate::limits;
 use crate::manifest::{Descriptor, Document, INDEX_DEPTH, Manifest};
 use crate::platform::Platform;
 use crate::progress::{LayerState, Progress};
@@ -93,6 +94,11 @@ fn resolve(
 fn fetch_config(work: &Work<'_>, registry: &Registry<'_>, manifest: &Manifest) -> Result<Vec<u8>> {
     if manifest.layers.len() > MAX_LAYERS {
         return Err(plyfs_store::Error::TooDeep(manifest.layers.len(), MAX_LAYERS).into());
+    }
+    for layer in &manifest.layers {
+        // Before it fills the disk: no compression makes anything much longer.
+        limits::check(layer.size, "layer_bytes", work.limits.layer_bytes)
+            .map_err(|over| Error::layer(layer.digest.short(), over))?;
     }
     match work.store.image(&ImageId(manifest.config.digest)) {
         Ok(image) => Ok(image.raw),

@@ -3,7 +3,7 @@
 
 use plyfs_store::images::Image;
 use plyfs_store::intent::Intent;
-use plyfs_store::{ChainId, DiffId, ImageId, Mounter, Store};
+use plyfs_store::{ChainId, DiffId, Digest, ImageId, Mounter, Store};
 
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -81,7 +81,7 @@ impl Work<'_> {
     }
 
     fn publish_one(&self, ready: Ready, new: &mut Vec<ImageId>) -> Result<Image> {
-        let id = Image::parse(ready.config.clone())?.id;
+        let id = ImageId(Digest::of(&ready.config));
         // Before it is made: half of making it may be what fails.
         if self.store.image(&id).is_err() {
             new.push(id);

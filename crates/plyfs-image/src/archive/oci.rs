@@ -3,16 +3,13 @@
 use plyfs_store::Digest;
 use serde::Deserialize;
 
-use super::{Members, Stored};
+use super::{Kept, Members, Stored, check_count};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::manifest::{Descriptor, Document, INDEX_DEPTH, Index, Manifest};
 use crate::platform::Platform;
 use crate::reference::Reference;
-
-/// Most images of one layout.
-const IMAGES_MAX: usize = 4096;
 
 /// A whole name, as containerd writes it.
 const FULL_NAME: &str = "io.containerd.image.name";
@@ -41,13 +38,14 @@ pub(crate) fn find_images(
     else {
         return Err(Error::document("index.json", "it is no index"));
     };
-    if index.manifests.len() > IMAGES_MAX {
-        return Err(Error::document("index.json", format!("it lists more than {IMAGES_MAX} images")));
-    }
+    check_count("index.json", index.manifests.len())?;
+    let mut kept = Kept::new(limits);
     let mut found = Vec::new();
     for one in reader.choose(&index)? {
         let manifest = reader.resolve(one, INDEX_DEPTH)?;
-        found.push(reader.image(one, &manifest)?);
+        let stored = reader.image(one, &manifest)?;
+        kept.add(&stored.image)?;
+        found.push(stored);
     }
     Ok(found)
 }

@@ -10,9 +10,9 @@ use plyfs_sys::Dir;
 
 use super::error::{Error, Expected, Result, expect};
 use super::{Tally, UnpackOptions, Unpacked, unpack_stream};
-use crate::compress::{Compression, Decompressor};
+use crate::compress::{Compression, Counted, Decompressor, check_ratio};
 use crate::digest::{DiffId, Digest, Hasher};
-use crate::limits::{Limits, OverLimit};
+use crate::limits::Limits;
 use crate::tarsplit;
 
 /// Bytes of one buffer.
@@ -112,8 +112,7 @@ fn decompress(
     tar: &SyncSender<Piece>,
     hash: &SyncSender<Arc<Vec<u8>>>,
 ) -> Option<Compression> {
-    let counted = Counted { inner: Pieces::new(blob), count: std::rc::Rc::default() };
-    let taken = counted.count.clone();
+    let (counted, taken) = Counted::new(Pieces::new(blob));
     let mut source = match Decompressor::new(BufReader::with_capacity(64 << 10, counted), limits) {
         Ok(source) => source,
         Err(e) => {
@@ -127,7 +126,7 @@ fn decompress(
     loop {
         let buffer = fill(&mut source).and_then(|buffer| {
             given += buffer.len() as u64;
-            check_ratio(given, taken.get(), limits).map(|()| buffer)
+            check_ratio(given, taken.get(), limits).map(|()| buffer).map_err(io::Error::other)
         });
         match buffer {
             Ok(buffer) if buffer.is_empty() => return Some(compression),
@@ -144,13 +143,6 @@ fn decompress(
             }
         }
     }
-}
-
-fn check_ratio(given: u64, taken: u64, limits: &Limits) -> io::Result<()> {
-    if given > limits.ratio_from && given / limits.ratio.max(1) > taken {
-        return Err(io::Error::other(OverLimit::new("ratio", limits.ratio)));
-    }
-    Ok(())
 }
 
 fn hash(pieces: &Receiver<Arc<Vec<u8>>>) -> Hasher {
@@ -196,19 +188,5 @@ impl Read for Pieces {
         buf[..count].copy_from_slice(&some[..count]);
         self.consume(count);
         Ok(count)
-    }
-}
-
-/// Counts what is taken.
-struct Counted<R> {
-    inner: R,
-    count: std::rc::Rc<std::cell::Cell<u64>>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let got = self.inner.read(buf)?;
-        self.count.set(self.count.get() + got as u64);
-        Ok(got)
     }
 }
