@@ -38,6 +38,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A manifest that is in order, but of something else than an image (an artifact).
+    #[error("{what}: {why}")]
+    NotAnImage {
+        /// Which.
+        what: String,
+        /// What it is.
+        why: String,
+    },
     /// Content does not hash to what it was asked for by.
     #[error("{what} has digest {found} instead of {wanted}: damaged or forged; it was not used")]
     WrongDigest {

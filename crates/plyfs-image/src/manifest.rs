@@ -33,6 +33,11 @@ pub mod types {
     pub const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+";
 }
 
+/// The file of a blob in an OCI layout (image-layout.md).
+pub(crate) fn blob_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
 /// Deepest nesting of indexes.
 pub const INDEX_DEPTH: usize = 3;
 /// Most layers of one manifest: no driver takes more, by far.
@@ -49,14 +54,39 @@ pub struct Descriptor {
     /// Its size, bytes.
     pub size: u64,
     /// Where else it is said to be. Never asked: a manifest could make us ask anybody.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub urls: Vec<String>,
     /// What it runs on.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "platform")]
     pub platform: Option<Platform>,
     /// Words about it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "or_default")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Go writes empty lists and maps as null.
+fn or_default<'de, D, T>(from: D) -> std::result::Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
+}
+
+/// An index may list what others can read (OCI descriptor.md, "Registered Algorithms").
+fn readable<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Vec<Descriptor>, D::Error> {
+    let all: Vec<Value> = or_default(from)?;
+    let is_other = |one: &Value| {
+        let digest = one.get("digest").and_then(Value::as_str).and_then(|digest| digest.split_once(':'));
+        let other = digest.filter(|(algorithm, _)| ["sha512", "sha384", "blake3"].contains(algorithm));
+        if let Some((algorithm, digits)) = other {
+            let digits: String = digits.chars().take(12).collect();
+            tracing::warn!("an index lists {algorithm}:{digits:?}, which is left out: only sha256 is read");
+        }
+        other.is_some()
+    };
+    let read = |one| serde_json::from_value(one).map_err(serde::de::Error::custom);
+    all.into_iter().filter(|one| !is_other(one)).map(read).collect()
 }
 
 /// A platform that does not say os and architecture is none.
@@ -83,6 +113,11 @@ impl Descriptor {
         }
     }
 
+    /// Whether it is of a manifest or an index of images.
+    pub fn is_of_image(&self) -> bool {
+        kind_of(&self.media_type).is_some()
+    }
+
     /// BuildKit's attestations stand among the images of an index and are none.
     pub fn is_attestation(&self) -> bool {
         self.annotations.get("vnd.docker.reference.type").is_some_and(|kind| kind == "attestation-manifest")
@@ -99,6 +134,7 @@ pub struct Manifest {
     /// Its config document.
     pub config: Descriptor,
     /// Its layers, bottom first.
+    #[serde(deserialize_with = "or_default")]
     pub layers: Vec<Descriptor>,
 }
 
@@ -109,7 +145,8 @@ pub struct Index {
     schema_version: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     media_type: Option<String>,
-    /// Manifests, or further indexes.
+    /// Manifests, or further indexes. What is named by another digest than SHA-256 is left out, with a warning.
+    #[serde(deserialize_with = "readable")]
     pub manifests: Vec<Descriptor>,
 }
 
@@ -157,6 +194,7 @@ impl Document {
         let bad = |why: String| Error::document(what, why);
         let value: Value = serde_json::from_slice(bytes).map_err(|error| bad(format!("no JSON: {error}")))?;
         let kind = check(&value, said).map_err(bad)?;
+        check_config(&value).map_err(|why| Error::NotAnImage { what: what.to_owned(), why })?;
         let bad = |error: serde_json::Error| Error::document(what, error);
         let document = match kind {
             Kind::Manifest => Document::Manifest(serde_json::from_value(value).map_err(bad)?),
@@ -214,9 +252,14 @@ fn check_manifest(manifest: &Manifest) -> std::result::Result<(), String> {
     if manifest.layers.len() > LAYERS_MAX {
         return Err(format!("it has {} layers; more than {LAYERS_MAX} are refused", manifest.layers.len()));
     }
-    match manifest.config.media_type.as_str() {
-        types::CONFIG | types::DOCKER_CONFIG => Ok(()),
-        other => Err(format!("not an image but an artifact: its config is {other}")),
+    Ok(())
+}
+
+/// Artifacts have manifests too, with configs of their own (manifest.md, "Guidelines for Artifact Usage").
+fn check_config(manifest: &Value) -> std::result::Result<(), String> {
+    match manifest.get("config").and_then(|config| config.get("mediaType")).and_then(Value::as_str) {
+        None | Some(types::CONFIG | types::DOCKER_CONFIG) => Ok(()),
+        Some(other) => Err(format!("not an image but an artifact: its config is {other}")),
     }
 }
 
@@ -258,6 +301,20 @@ mod tests {
             with(index, "manifests", json!([with(descriptor("x"), "platform", json!({"os": "linux"}))]));
         let Ok(Document::Index(odd)) = parse(&odd, None) else { panic!() };
         assert_eq!(odd.manifests[0].platform, None);
+    }
+
+    #[test]
+    fn nulls_are_empty_and_other_digests_are_left_out() {
+        let nulls = with(with(descriptor(types::CONFIG), "annotations", Value::Null), "urls", Value::Null);
+        let value = with(with(manifest(), "layers", Value::Null), "config", nulls);
+        let Ok(Document::Manifest(read)) = parse(&value, None) else { panic!() };
+        assert!(read.layers.is_empty());
+        let other = with(descriptor(types::MANIFEST), "digest", json!(format!("sha512:{}", "0".repeat(128))));
+        let bad = with(descriptor(types::MANIFEST), "digest", json!("sha256:../x"));
+        let index = |one| json!({"schemaVersion": 2, "manifests": [one, descriptor(types::MANIFEST)]});
+        let Ok(Document::Index(read)) = parse(&index(other), None) else { panic!() };
+        assert_eq!(read.manifests.len(), 1);
+        assert!(parse(&index(bad), None).is_err());
     }
 
     // engines.md 4.3, row 17, and its relatives.

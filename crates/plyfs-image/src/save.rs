@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::error::{Doing, Error, Result};
 use crate::images::find;
-use crate::manifest::{Descriptor, Index, Manifest, types};
+use crate::manifest::{Descriptor, Index, Manifest, blob_name, types};
 use crate::progress::Cancel;
 use crate::reference::Reference;
 use crate::tarsplit::{archive_size, assemble};
@@ -94,7 +94,7 @@ fn save(store: &Store, wanted: &[Wanted], form: Form, sink: &mut dyn Sink, cance
     for one in wanted {
         let (descriptor, layers) = saver.image(&one.image)?;
         let tags: Vec<String> = one.names.iter().map(Reference::familiar).collect();
-        let config = blob(one.image.id.0);
+        let config = blob_name(one.image.id.0);
         items.push(json!({"Config": config, "RepoTags": tags, "Layers": layers}));
         if one.names.is_empty() {
             manifests.push(descriptor.clone());
@@ -115,10 +115,6 @@ fn named(descriptor: &Descriptor, name: &Reference) -> Descriptor {
     named.annotations.insert("io.containerd.image.name".to_owned(), name.to_string());
     named.annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag);
     named
-}
-
-fn blob(digest: Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }
 
 struct Saver<'a> {
@@ -143,7 +139,7 @@ impl Saver<'_> {
         for chain in ChainId::each(&image.diffs) {
             layers.push(self.layer(&self.store.need_layer(&chain)?)?);
         }
-        let names = layers.iter().map(|layer| blob(layer.digest)).collect();
+        let names = layers.iter().map(|layer| blob_name(layer.digest)).collect();
         let config = self.blob(types::CONFIG, &image.raw)?;
         let manifest = serde_json::to_vec(&Manifest::new(config, layers))
             .map_err(|error| Error::document("the new manifest", error))?;
@@ -153,7 +149,7 @@ impl Saver<'_> {
     fn blob(&mut self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
         let descriptor = Descriptor::of(media_type, bytes);
         if self.written.insert(descriptor.digest) {
-            self.bytes(&blob(descriptor.digest), bytes)?;
+            self.bytes(&blob_name(descriptor.digest), bytes)?;
         }
         Ok(descriptor)
     }
@@ -176,7 +172,7 @@ impl Saver<'_> {
         let dir = plyfs_sys::Dir::open(&path).map_err(|error| bad(error.into()))?;
         let record = record()?;
         let cancel = self.cancel;
-        self.sink.file(&blob(digest), size, &mut |out| {
+        self.sink.file(&blob_name(digest), size, &mut |out| {
             let found =
                 assemble(&record, &dir, &mut Stops { out, cancel }).map_err(|error| bad(error.into()))?;
             if found == layer.diff {
