@@ -49,6 +49,11 @@ impl Address {
         &self.host
     }
 
+    /// Whether it says its port; else that is 443 for HTTPS, 80 for HTTP.
+    pub(super) fn has_port(&self) -> bool {
+        bare(&self.host) != self.host
+    }
+
     /// Whether HTTP will do, for it and for whom it sends us to.
     pub(super) fn may_be_plain(&self) -> bool {
         self.plain
@@ -157,6 +162,8 @@ mod tests {
         for loopback in ["localhost:5000", "127.0.0.1", "127.1.2.3:5000", "[::1]:5000", "[::1]"] {
             assert_eq!(of(loopback, false, &[]), told(&format!("http://{loopback}"), true, Some("https")));
         }
+        let has_port = |domain: &str| Address::of(domain, &options(false, &[])).has_port();
+        assert!(has_port("a.io:80") && has_port("[::1]:80") && !has_port("a.io") && !has_port("[::1]"));
         for other in ["localhost.example.com", "128.0.0.1", "[::2]:5000", "127.0.0.1.example.com"] {
             assert!(!of(other, false, &[]).1, "{other}");
         }

@@ -16,16 +16,19 @@ pub(crate) struct BlobReader<'a> {
     size: u64,
     at: u64,
     body: Option<BodyReader<'static>>,
+    /// Bytes of `body` before `at`: ranges are not for every server, what we have is read over.
+    ahead: u64,
     /// Connections that broke without having given a byte.
     fruitless: u32,
 }
 
 impl<'a> BlobReader<'a> {
     pub(super) fn new(registry: &'a Registry<'a>, digest: Digest, size: u64, from: u64) -> BlobReader<'a> {
-        BlobReader { registry, digest, size, at: from, body: None, fruitless: 0 }
+        BlobReader { registry, digest, size, at: from, body: None, ahead: 0, fruitless: 0 }
     }
 
-    fn connect(&self) -> Result<BodyReader<'static>> {
+    /// The body, and how many of its bytes we have.
+    fn connect(&self) -> Result<(BodyReader<'static>, u64)> {
         let url = self.registry.blob_url(self.digest);
         let answer = self.registry.get(&url, None, self.at)?;
         let begins = match answer.status().as_u16() {
@@ -40,22 +43,24 @@ impl<'a> BlobReader<'a> {
         };
         let wrong = || Error::registry(&url, "the answer is not the part that was asked for");
         let ahead = begins.and_then(|begins| self.at.checked_sub(begins)).ok_or_else(wrong)?;
-        let mut body = answer.into_body().into_reader();
-        // Ranges are not for every server: what we have is read over.
-        let skipped = io::copy(&mut body.by_ref().take(ahead), &mut io::sink());
-        match skipped {
-            Ok(skipped) if skipped == ahead => Ok(body),
-            Ok(_) => Err(Error::registry(url, "it became shorter")),
-            // To be tried again like any break.
-            Err(error) => Err(Error::registry(url, error)),
-        }
+        Ok((answer.into_body().into_reader(), ahead))
     }
 
     fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let body = match &mut self.body {
             Some(body) => body,
-            None => self.body.insert(self.connect().map_err(io::Error::other)?),
+            None => {
+                let (body, ahead) = self.connect().map_err(io::Error::other)?;
+                self.ahead = ahead;
+                self.body.insert(body)
+            }
         };
+        while self.ahead > 0 {
+            match io::copy(&mut body.take(self.ahead), &mut io::sink())? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                over => self.ahead -= over,
+            }
+        }
         match body.read(buf)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             got => Ok(got),

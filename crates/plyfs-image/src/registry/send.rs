@@ -134,8 +134,11 @@ impl Registry<'_> {
         let spoken = match self.once(&url, None, 0, None) {
             // What Go's servers answer to HTTP where HTTPS is spoken.
             Ok(answer) => answer.status() != 400,
-            // Nobody is there: the other one would not be either.
-            Err(ureq::Error::Io(error)) => error.kind() == ErrorKind::ConnectionRefused,
+            // Nobody is there. Where a port is said, the other one would not be either; else it has a port of its own.
+            Err(ureq::Error::Io(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+                let url = format!("{other}://{}/v2/", self.address.host());
+                self.address.has_port() || self.once(&url, None, 0, None).is_err()
+            }
             Err(_) => false,
         };
         if !spoken {

@@ -32,7 +32,9 @@ fn without_ranges_it_is_read_again() {
         let mut plain = request.clone();
         plain.headers.retain(|(name, _)| name != "range");
         let answer = content.answer(&plain);
-        if request.path.contains("/blobs/") { answer.cut(100_000 * (before + 1)) } else { answer }
+        // The second breaks in what we have already.
+        let cut = [100_000, 50_000, 200_000].get(before);
+        cut.filter(|_| request.path.contains("/blobs/")).map_or(answer.clone(), |cut| answer.cut(*cut))
     });
     let place = Place::new();
     let pulled = place.pull(&format!("{}/a", server.host())).unwrap();
