@@ -60,7 +60,17 @@ pub fn list(store: &Store, only: Option<&Reference>) -> Result<Vec<Row>> {
             Err(error) if error.is_not_found() => continue,
             image => image?,
         };
-        let size = size(store, &image)?;
+        let size = match size(store, &image) {
+            Err(Error::Store(error)) if error.is_not_found() => {
+                match store.image(&id) {
+                    Err(error) if error.is_not_found() => continue,
+                    again => drop(again?),
+                }
+                tracing::warn!("image {}: {error}; its size is not known", id.0.short());
+                0
+            }
+            size => size?,
+        };
         let names: Vec<Reference> =
             tags.of(&id).iter().filter_map(|tag| Reference::parse(&tag.reference).ok()).collect();
         for (repository, tag, digest) in named(&names, only) {

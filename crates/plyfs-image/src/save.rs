@@ -89,7 +89,6 @@ fn find_all(store: &Store, words: &[String]) -> Result<Vec<Wanted>> {
 
 fn save(store: &Store, wanted: &[Wanted], form: Form, sink: &mut dyn Sink, cancel: &Cancel) -> Result<()> {
     let mut saver = Saver { store, sink, cancel, written: HashSet::new() };
-    saver.document("oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))?;
     let (mut manifests, mut items) = (Vec::new(), Vec::new());
     for one in wanted {
         let (descriptor, layers) = saver.image(&one.image)?;
@@ -105,7 +104,8 @@ fn save(store: &Store, wanted: &[Wanted], form: Form, sink: &mut dyn Sink, cance
     if form == Form::Docker {
         saver.document("manifest.json", &json!(items))?;
     }
-    Ok(())
+    // Last: by it others know that the rest is there.
+    saver.document("oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))
 }
 
 /// With the names that containerd and others look for.

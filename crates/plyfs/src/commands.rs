@@ -19,6 +19,7 @@ mod status;
 mod try_cmd;
 pub(crate) mod umount;
 pub(crate) mod which;
+mod whole_file;
 
 /// Does what was asked for.
 pub(crate) fn run(request: Request) -> Outcome {

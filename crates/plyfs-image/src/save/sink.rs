@@ -74,7 +74,7 @@ impl<W: Write> Write for Counted<'_, W> {
     }
 }
 
-/// A directory. `index.json`, without which it is nothing, comes last.
+/// A directory. `oci-layout`, without which it is no layout, comes last.
 pub(super) struct Directory {
     root: PathBuf,
 }
@@ -82,9 +82,8 @@ pub(super) struct Directory {
 impl Directory {
     /// Makes it, or takes it if it is empty.
     pub(super) fn new(root: &Path) -> Result<Directory> {
-        fs::create_dir_all(root.join("blobs")).doing("making", root)?;
-        let others = fs::read_dir(root).doing("listing", root)?.filter_map(io::Result::ok);
-        if others.into_iter().any(|entry| entry.file_name() != "blobs") {
+        fs::create_dir_all(root).doing("making", root)?;
+        if fs::read_dir(root).doing("listing", root)?.next().is_some() {
             return Err(Error::Refused(format!("{} is not empty", root.display())));
         }
         let blobs = root.join("blobs/sha256");
@@ -134,5 +133,9 @@ mod tests {
         sink.file("oci-layout", 2, &mut |out| out.write_all(b"{}").doing("writing", "x")).unwrap();
         assert_eq!(fs::read(dir.path().join("new/oci-layout")).unwrap(), b"{}");
         assert!(Directory::new(&dir.path().join("new")).is_err());
+        let other = dir.path().join("other");
+        fs::create_dir_all(other.join("file")).unwrap();
+        assert!(Directory::new(&other).is_err());
+        assert!(!other.join("blobs").exists());
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &CommitArgs, store: &StoreArgs) -> Outcome {
 
 /// The name that the image is to have.
 fn name(text: &str) -> Result<Reference, Failure> {
-    Reference::parse(text).and_then(|name| name.as_new_name()).map_err(|error| Failure::usage(error))
+    Reference::parse(text).and_then(|name| name.as_new_name()).map_err(Failure::usage)
 }
 
 fn commit(
