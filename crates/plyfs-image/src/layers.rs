@@ -35,10 +35,12 @@ pub(crate) trait Blobs: Sync {
     }
 }
 
-/// A layer that was filled: the digest and size of its blob.
+/// A layer that was filled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Brought {
+    /// Counted from the bottom.
     pub(crate) layer: usize,
+    /// Of its blob, as it came.
     pub(crate) digest: Digest,
 }
 

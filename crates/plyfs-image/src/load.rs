@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use plyfs_store::Digest;
 use plyfs_store::images::Image;
 use plyfs_store::intent::Intent;
+use plyfs_store::{Digest, ImageId};
 
 use crate::archive::{self, Directory, Members, Stored, Tarred, spool};
 use crate::commit::{layer_on, through_pipe};
@@ -53,6 +53,8 @@ pub struct Loaded {
     pub image: Image,
     /// The names that it got.
     pub names: Vec<Reference>,
+    /// Those of them that another image had until then, and which.
+    pub moved: Vec<(Reference, ImageId)>,
 }
 
 /// Loads all images of an archive, or none.
@@ -68,15 +70,25 @@ pub fn load(work: &Work<'_>, input: Input, options: &LoadOptions) -> Result<Vec<
     };
     let stored = with_names(stored, options)?;
     work.under_intent("load", |intent| {
-        let (mut ready, mut names) = (Vec::new(), Vec::new());
+        let mut ready = Vec::new();
         for one in stored {
             bring(work, intent, &one.image.diffs, &InArchive { members, layers: &one.layers })?;
-            names.push(one.names.clone());
             ready.push(Ready { config: one.image.raw, names: one.names });
         }
-        let images = work.publish(ready)?;
-        Ok(images.into_iter().zip(names).map(|(image, names)| Loaded { image, names }).collect())
+        publish(work, ready)
     })
+}
+
+fn publish(work: &Work<'_>, ready: Vec<Ready>) -> Result<Vec<Loaded>> {
+    let before = work.store.tags()?;
+    let names: Vec<Vec<Reference>> = ready.iter().map(|one| one.names.clone()).collect();
+    let images = work.publish(ready)?;
+    let loaded = images.into_iter().zip(names).map(|(image, names)| {
+        let other = |name: &Reference| before.find(&name.key()).filter(|old| *old != image.id);
+        let moved = names.iter().filter_map(|name| Some((name.clone(), other(name)?))).collect();
+        Loaded { image, names, moved }
+    });
+    Ok(loaded.collect())
 }
 
 enum Opened {
@@ -168,8 +180,7 @@ fn import(work: &Work<'_>, from: &Opened, options: &LoadOptions) -> Result<Vec<L
                 |tar| layer_on(work, intent, None, &changes, tar),
             )?,
         };
-        let images = work.publish(vec![Ready { config, names: names.clone() }])?;
-        Ok(images.into_iter().map(|image| Loaded { image, names: names.clone() }).collect())
+        publish(work, vec![Ready { config, names }])
     })
 }
 

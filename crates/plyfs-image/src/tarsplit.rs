@@ -21,6 +21,8 @@ pub use writer::Writer;
 pub(crate) static CRC: crc::Crc<u64, crc::Table<16>> =
     crc::Crc::<u64, crc::Table<16>>::new(&crc::CRC_64_GO_ISO);
 
+/// Bytes of one line at most. Docker writes a segment for whatever lies between two files.
+const LINE_BYTES: u64 = 256 << 20;
 const FILE: u8 = 1;
 const SEGMENT: u8 = 2;
 

@@ -1,7 +1,7 @@
 //! Unpacking a layer: from an archive nobody vouches for to a directory in AUFS's dialect (design D2, D11).
 //!
 //! Whiteouts stay files; nothing in the layer itself is deleted by them. Every access is relative to a descriptor.
-//! What is unpacked goes to a staging directory; the caller compares digests ([`Unpacked::verify`]) before it shows
+//! What is unpacked goes to a staging directory; the caller compares digests before it shows
 //! it to anybody, and makes it durable (one syncfs(2), no fsync per file).
 
 pub(crate) mod attrs;
@@ -23,7 +23,7 @@ use std::io::{BufReader, Read};
 use plyfs_sys::Dir;
 
 pub use crate::pack::object::{Lower, Object};
-pub use error::{Error, Expected, Loss, Result, Warning};
+pub use error::{Error, Loss, Result, Warning};
 pub use pipeline::{UnpackedBlob, unpack_blob};
 
 pub(crate) use blocks::Blocks;
@@ -83,13 +83,6 @@ pub struct Unpacked {
     pub size: u64,
     /// What was lost or changed on the way.
     pub warnings: Vec<Warning>,
-}
-
-impl Unpacked {
-    /// Is it what was promised?
-    pub fn verify(&self, expected: &Expected) -> Result<()> {
-        error::expect("diff ID", expected.diff_id.as_ref(), &self.diff_id)
-    }
 }
 
 /// Unpacks the uncompressed archive `tar` into the empty directory `into`. With `record` the archive can be made

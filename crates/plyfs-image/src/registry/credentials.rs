@@ -123,6 +123,12 @@ fn ask(config: &[u8], key: &str) -> Result<Option<Login>> {
             tracing::warn!("the credential helper for {key} cannot be run; going on without a login");
             Ok(None)
         }
+        Err(Reason::HelperFailure { helper, stdout, stderr }) => {
+            let words: String =
+                format!("{stdout} {stderr}").chars().filter(|c| !c.is_control()).take(200).collect();
+            tracing::warn!("{helper} has no login for {key}: {}; going on without", words.trim());
+            Ok(None)
+        }
         Err(error) => Err(Error::Refused(format!("the login for {key} cannot be read: {error}"))),
     }
 }

@@ -11,11 +11,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use flate2::read::MultiGzDecoder;
 use plyfs_sys::{Access, Dir, Leaf, Links, SysError};
 
-use super::{CRC, FILE, Line, SEGMENT};
+use super::{CRC, FILE, LINE_BYTES, Line, SEGMENT};
 use crate::digest::{DiffId, HashingWriter};
-
-/// Bytes of one line at most. Docker writes a segment for whatever lies between two files.
-const LINE_BYTES: u64 = 256 << 20;
 
 /// Why an archive could not be made again.
 #[derive(Debug, thiserror::Error)]

@@ -4,10 +4,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::read::MultiGzDecoder;
 
-use super::{FILE, Line, SEGMENT};
-
-/// Bytes of one line at most, as for [`super::assemble()`].
-const LINE_BYTES: u64 = 256 << 20;
+use super::{FILE, LINE_BYTES, Line, SEGMENT};
 
 /// Bytes of the archive that [`super::assemble()`] makes from this record (gzip).
 pub fn archive_size(record: impl Read) -> io::Result<u64> {
@@ -23,11 +20,12 @@ pub fn archive_size(record: impl Read) -> io::Result<u64> {
             continue;
         }
         let line: Line = serde_json::from_slice(&text)?;
-        total += match line.kind {
+        let more = match line.kind {
             FILE => line.size,
             SEGMENT => decoded(line.payload.as_deref().unwrap_or_default()),
             other => return Err(io::Error::other(format!("unknown type {other}"))),
         };
+        total = total.checked_add(more).ok_or_else(|| io::Error::other("sizes of more than 2^64 bytes"))?;
     }
 }
 
@@ -52,5 +50,10 @@ mod tests {
             {\"type\":1,\"name\":\"d\",\"payload\":null,\"position\":4}\n";
         record.write_all(lines.as_bytes()).unwrap();
         assert_eq!(archive_size(&record.finish().unwrap()[..]).unwrap(), 1006);
+        let mut record = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let huge =
+            format!("{{\"type\":1,\"name\":\"f\",\"size\":{},\"payload\":null,\"position\":0}}\n", u64::MAX);
+        record.write_all(huge.repeat(2).as_bytes()).unwrap();
+        assert!(archive_size(&record.finish().unwrap()[..]).is_err());
     }
 }

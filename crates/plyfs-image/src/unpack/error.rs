@@ -5,7 +5,6 @@ use std::io;
 
 use plyfs_sys::SysError;
 
-use crate::digest::{DiffId, Digest};
 use crate::limits::OverLimit;
 
 /// The result of unpacking.
@@ -61,18 +60,6 @@ pub enum Error {
     /// The tar-split record could not be written.
     #[error("writing the layer's tar-split record: {0}")]
     Record(io::Error),
-    /// The content is not what was promised.
-    #[error(
-        "{what} is {found}, expected {wanted}: the content was changed or cut on its way; fetch it again"
-    )]
-    Mismatch {
-        /// `digest`, `size`, `diff ID`.
-        what: &'static str,
-        /// What was promised.
-        wanted: String,
-        /// What came.
-        found: String,
-    },
 }
 
 impl Error {
@@ -182,29 +169,4 @@ impl Warnings {
     pub(crate) fn into_vec(self) -> Vec<Warning> {
         self.0
     }
-}
-
-/// `Ok` if `found` is what was promised.
-pub(crate) fn expect<T: PartialEq + fmt::Display>(
-    what: &'static str,
-    wanted: Option<&T>,
-    found: &T,
-) -> Result<()> {
-    match wanted {
-        Some(wanted) if wanted != found => {
-            Err(Error::Mismatch { what, wanted: wanted.to_string(), found: found.to_string() })
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// The digests and the size that a manifest or a config promised; what is `None` is not compared.
-#[derive(Debug, Clone, Default)]
-pub struct Expected {
-    /// Of the blob as it is stored.
-    pub digest: Option<Digest>,
-    /// Bytes of the blob.
-    pub size: Option<u64>,
-    /// Of the uncompressed archive.
-    pub diff_id: Option<DiffId>,
 }

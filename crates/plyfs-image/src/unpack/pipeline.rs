@@ -8,7 +8,7 @@ use std::thread;
 
 use plyfs_sys::Dir;
 
-use super::error::{Error, Expected, Result, expect};
+use super::error::{Error, Result};
 use super::{Tally, UnpackOptions, Unpacked, unpack_stream};
 use crate::compress::{Compression, Counted, Decompressor, check_ratio};
 use crate::digest::{DiffId, Digest, Hasher};
@@ -31,15 +31,6 @@ pub struct UnpackedBlob {
     pub size: u64,
     /// How it was compressed.
     pub compression: Compression,
-}
-
-impl UnpackedBlob {
-    /// Is it what was promised? Until then nobody may see what was unpacked.
-    pub fn verify(&self, expected: &Expected) -> Result<()> {
-        expect("size", expected.size.as_ref(), &self.size)?;
-        expect("digest", expected.digest.as_ref(), &self.digest)?;
-        self.layer.verify(expected)
-    }
 }
 
 /// Unpacks `blob`, compressed or not, into the empty directory `into`; see [`super::unpack`].

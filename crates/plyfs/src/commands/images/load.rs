@@ -38,6 +38,12 @@ fn input(path: Option<&Path>) -> Result<Input, Failure> {
 }
 
 fn tell(loaded: &Loaded) -> Result<(), Failure> {
+    for (name, old) in &loaded.moved {
+        let name = name.familiar();
+        let text =
+            format!("The image {name} already exists, renaming the old one with ID {old} to empty string\n");
+        output::raw(text.as_bytes())?;
+    }
     if loaded.names.is_empty() {
         return output::raw(format!("Loaded image ID: {}\n", loaded.image.id).as_bytes());
     }
