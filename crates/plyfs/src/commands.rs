@@ -12,6 +12,7 @@ mod diff;
 mod doctor;
 mod images;
 mod info;
+mod interrupt;
 mod man;
 mod mount;
 mod prune;

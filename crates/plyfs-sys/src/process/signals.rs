@@ -99,6 +99,29 @@ impl Signals {
     }
 }
 
+/// Ends the process as `signal` does where nobody handles it, blocked or not. Answers only if that could not be.
+pub fn end_by(signal: i32) -> Result<()> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: SIG_DFL runs no code of ours; a number that is no signal is answered with an error.
+    if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(SysError::new("signal", Errno::INVAL));
+    }
+    // SAFETY: sigemptyset writes the whole set that it is given; the pointer is to our own local.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: a whole set (above); the number is a signal's (above).
+    unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+    // SAFETY: a whole set (above); the third argument may be null.
+    let code = unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut()) };
+    if code != 0 {
+        return Err(SysError::new("pthread_sigmask", Errno::from_raw_os_error(code)));
+    }
+    // SAFETY: to this thread, by which it ends the process.
+    match unsafe { libc::raise(signal) } {
+        0 => Ok(()),
+        _ => Err(SysError::new("raise", Errno::INVAL)),
+    }
+}
+
 /// Lets `command`, and what it runs, have every signal as usual, whatever is blocked here.
 pub fn unblock_all_in(command: &mut Command) {
     let unblock = || {

@@ -12,12 +12,12 @@ mod times;
 
 use plyfs_image::Work;
 use plyfs_image::limits::Limits;
-use plyfs_image::progress::{Cancel, Progress};
+use plyfs_image::progress::Progress;
 use plyfs_store::Store;
-use plyfs_sys::process::signals::Signals;
 
 use crate::cli::images::{ImageCommand, LimitArgs};
 use crate::cli::store::StoreArgs;
+use crate::commands::interrupt::{Insist, by_signals};
 use crate::exit::{Failure, Outcome};
 use crate::output::table;
 use crate::store::Servers;
@@ -45,13 +45,14 @@ fn at_work<T>(
     store: &Store,
     args: &LimitArgs,
     progress: &dyn Progress,
+    insist: Insist,
     act: impl FnOnce(&Work<'_>) -> plyfs_image::Result<T>,
 ) -> Result<T, Failure> {
     let mut limits = Limits::default();
     for (name, value) in &args.limits {
         limits.set(name, *value);
     }
-    let cancel = stopped_by_signals()?;
+    let cancel = by_signals(insist)?;
     let work = Work {
         store,
         mounter: &Servers,
@@ -61,23 +62,6 @@ fn at_work<T>(
         cancel: &cancel,
     };
     act(&work).map_err(failed)
-}
-
-/// A switch that signals turn. Called before other threads are made: these have the signals blocked too.
-fn stopped_by_signals() -> Result<std::sync::Arc<Cancel>, Failure> {
-    const HANGUP: i32 = 1;
-    const INTERRUPT: i32 = 2;
-    const TERMINATE: i32 = 15;
-    let signals = Signals::block(&[HANGUP, INTERRUPT, TERMINATE]).map_err(anyhow::Error::new)?;
-    let cancel = std::sync::Arc::new(Cancel::new());
-    let heard = cancel.clone();
-    // It ends with the process.
-    std::thread::spawn(move || {
-        while signals.next().is_ok() {
-            heard.cancel();
-        }
-    });
-    Ok(cancel)
 }
 
 /// Twelve digits of an id, as Docker shows it.

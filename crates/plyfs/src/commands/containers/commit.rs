@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{find, flush};
 use crate::cli::containers::CommitArgs;
 use crate::cli::store::StoreArgs;
+use crate::commands::interrupt::{Insist, by_signals};
 use crate::container::instructions;
 use crate::container::run_dir::RunDir;
 use crate::container::runtime::Runtime;
@@ -27,8 +28,10 @@ pub(crate) fn run(args: &CommitArgs, store: &StoreArgs) -> Outcome {
     let container = find(&store, &args.container)?;
     let parent: ImageId = container.image.parse().map_err(anyhow::Error::new)?;
     let changes = changes(&store, args, &container, &parent)?;
+    // Before it is paused: whatever comes, it is resumed.
+    let cancel = by_signals(Insist::Never)?;
     let frozen = if args.pause { freeze(&container) } else { None };
-    let image = commit(&store, &container, &parent, &changes, names.into_iter().collect());
+    let image = commit(&store, &container, &parent, &changes, names.into_iter().collect(), &cancel);
     if let Some((runtime, run)) = frozen {
         runtime.resume(&run, &container.id)?;
     }
@@ -47,13 +50,13 @@ fn commit(
     parent: &ImageId,
     changes: &Changes,
     names: Vec<Reference>,
+    cancel: &Cancel,
 ) -> Result<ImageId, Failure> {
     let layers = store.container_layers(&container.id).map_err(anyhow::Error::new)?;
     flush(store, &layers.id)?;
     let union = store.driver().union_against(&layers.id, Some(&layers.init)).map_err(anyhow::Error::new)?;
-    let (limits, cancel) = (Limits::default(), Cancel::new());
-    let work =
-        Work { store, mounter: &Servers, limits: &limits, jobs: 1, progress: &Silent, cancel: &cancel };
+    let limits = Limits::default();
+    let work = Work { store, mounter: &Servers, limits: &limits, jobs: 1, progress: &Silent, cancel };
     let image = plyfs_image::commit(&work, Some(parent), changes, names, |out| {
         let packed = pack::pack_changes(&union, out)?;
         for path in &packed.left_out {

@@ -9,6 +9,7 @@ use plyfs_image::platform::Platform;
 use super::progress::{self, Verb};
 use crate::cli::images::LoadArgs;
 use crate::cli::store::StoreArgs;
+use crate::commands::interrupt::Insist;
 use crate::exit::{self, Failure, Outcome};
 use crate::output;
 use crate::store;
@@ -19,7 +20,8 @@ pub(crate) fn run(args: LoadArgs, store: &StoreArgs) -> Outcome {
     let store = store::open_to_write(store)?;
     let options = LoadOptions { name: args.name, platform: args.platform.unwrap_or_else(Platform::local) };
     let progress = progress::new(Verb::Load, args.quiet);
-    let loaded = super::at_work(&store, &args.limits, &*progress, |work| load(work, input, &options));
+    let loaded =
+        super::at_work(&store, &args.limits, &*progress, Insist::Soon, |work| load(work, input, &options));
     progress.end();
     for one in loaded? {
         tell(&one)?;

@@ -8,6 +8,7 @@ use plyfs_image::registry::RegistryOptions;
 use super::progress::{self, Verb};
 use crate::cli::images::PullArgs;
 use crate::cli::store::StoreArgs;
+use crate::commands::interrupt::Insist;
 use crate::exit::{self, Outcome};
 use crate::output;
 use crate::store;
@@ -30,7 +31,9 @@ pub(crate) fn run(args: PullArgs, store: &StoreArgs) -> Outcome {
         output::line(format_args!("{what}: Pulling from {}", reference.path()));
     }
     let progress = progress::new(Verb::Pull, args.quiet);
-    let pulled = super::at_work(&store, &args.limits, &*progress, |work| pull(work, &reference, &options));
+    let pulled = super::at_work(&store, &args.limits, &*progress, Insist::Again, |work| {
+        pull(work, &reference, &options)
+    });
     progress.end();
     let pulled = pulled?;
     if !args.quiet {

@@ -7,6 +7,7 @@ use plyfs_image::save::{Form, save_dir, save_tar};
 use super::failed;
 use crate::cli::images::{SaveArgs, SaveForm};
 use crate::cli::store::StoreArgs;
+use crate::commands::interrupt::{Insist, by_signals};
 use crate::commands::whole_file;
 use crate::exit::{self, Failure, Outcome};
 use crate::store;
@@ -14,7 +15,7 @@ use crate::store;
 /// Saves them.
 pub(crate) fn run(args: &SaveArgs, store: &StoreArgs) -> Outcome {
     let store = store::open_to_read(store)?;
-    let cancel = super::stopped_by_signals()?;
+    let cancel = by_signals(Insist::Soon)?;
     let form = if args.format == SaveForm::DockerArchive { Form::Docker } else { Form::Oci };
     match (&args.output, args.format) {
         (Some(dir), SaveForm::OciDir) => save_dir(&store, &args.images, dir, &cancel).map_err(failed)?,
