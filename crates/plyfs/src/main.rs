@@ -15,6 +15,7 @@ mod rootless;
 mod runtime_dir;
 mod serve;
 mod store;
+mod whole_file;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

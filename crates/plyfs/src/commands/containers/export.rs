@@ -1,8 +1,6 @@
 //! `plyfs export`.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use plyfs_image::pack;
@@ -11,8 +9,8 @@ use plyfs_union::Union;
 use super::{flush, look, open_to_look};
 use crate::cli::containers::ExportArgs;
 use crate::cli::store::StoreArgs;
-use crate::exit::{self, Failure, Outcome};
-use crate::output;
+use crate::exit::{self, Outcome};
+use crate::{output, whole_file};
 
 /// Writes the archive.
 pub(crate) fn run(args: &ExportArgs, store: &StoreArgs) -> Outcome {
@@ -26,24 +24,12 @@ pub(crate) fn run(args: &ExportArgs, store: &StoreArgs) -> Outcome {
     flush(&store, &layers.id)?;
     let union = store.driver().union_against(&layers.id, Some(&layers.init)).map_err(anyhow::Error::new)?;
     match &args.output {
-        Some(path) => to_file(&union, path)?,
+        Some(path) => whole_file::write(path, |file| {
+            Ok(write(&union, file).with_context(|| path.display().to_string())?)
+        })?,
         None => write(&union, io::stdout().lock()).context("writing to standard output")?,
     }
     Ok(exit::DONE)
-}
-
-/// The file appears whole; what is no regular file (a pipe, /dev/null) is written as it is.
-fn to_file(union: &Union, path: &Path) -> Result<(), Failure> {
-    let told = || path.display().to_string();
-    if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
-        let file = File::options().write(true).open(path).with_context(told)?;
-        return Ok(write(union, file).with_context(told)?);
-    }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temp = tempfile::NamedTempFile::new_in(dir).with_context(told)?;
-    write(union, &mut temp).with_context(told)?;
-    temp.persist(path).with_context(told)?;
-    Ok(())
 }
 
 fn write(union: &Union, out: impl Write) -> anyhow::Result<()> {

@@ -1,6 +1,5 @@
 //! `plyfs save`: images as archives.
 
-use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use super::failed;
 use crate::cli::images::{SaveArgs, SaveForm};
 use crate::cli::store::StoreArgs;
 use crate::exit::{self, Failure, Outcome};
-use crate::store;
+use crate::{store, whole_file};
 
 /// Saves them.
 pub(crate) fn run(args: &SaveArgs, store: &StoreArgs) -> Outcome {
@@ -32,20 +31,10 @@ pub(crate) fn run(args: &SaveArgs, store: &StoreArgs) -> Outcome {
     Ok(exit::DONE)
 }
 
-/// The file appears whole. What is no regular file (a pipe, a device) is written to as it is.
 fn to_file(store: &Store, args: &SaveArgs, form: Form, path: &Path, cancel: &Cancel) -> Result<(), Failure> {
-    if path.symlink_metadata().is_ok_and(|status| !status.is_file()) {
-        let file = File::options().write(true).open(path);
-        let file = file.with_context(|| format!("opening {}", path.display()))?;
-        return save_tar(store, &args.images, form, &file, cancel).map_err(failed);
-    }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temp = tempfile::NamedTempFile::new_in(dir);
-    let temp = temp.with_context(|| format!("making a file in {}", dir.display()))?;
-    let mut out = io::BufWriter::with_capacity(256 << 10, temp);
-    save_tar(store, &args.images, form, &mut out, cancel).map_err(failed)?;
-    out.flush().context("writing the archive")?;
-    let temp = out.into_inner().map_err(io::IntoInnerError::into_error).context("writing the archive")?;
-    temp.persist(path).with_context(|| format!("renaming to {}", path.display()))?;
-    Ok(())
+    whole_file::write(path, |file| {
+        let mut out = io::BufWriter::with_capacity(256 << 10, file);
+        save_tar(store, &args.images, form, &mut out, cancel).map_err(failed)?;
+        Ok(out.flush().context("writing the archive")?)
+    })
 }
