@@ -99,7 +99,7 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
         run.record(failure)?;
     }
     if run.host.auto_remove {
-        put_away(&store, &run.container, claim)?;
+        volumes::remove_with(&store, &run.container, claim)?;
     } else {
         drop(claim);
     }
@@ -112,11 +112,6 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
 /// Docker writes the names of its own configuration here.
 fn wanted_by_plyfs(container: &Container, runtime: &str) -> bool {
     !container.other.contains_key("Managed") && runtime != "io.containerd.runc.v2"
-}
-
-fn put_away(store: &Store, container: &Container, claim: File) -> anyhow::Result<()> {
-    store.remove_container(&container.id, claim, &Servers)?;
-    volumes::remove_nameless(store, container)
 }
 
 impl Run<'_> {

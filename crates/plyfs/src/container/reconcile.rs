@@ -72,8 +72,7 @@ pub(crate) fn one(store: &Store, container: &Container) -> anyhow::Result<Option
     if !host.auto_remove {
         return Ok(Some(after));
     }
-    store.remove_container(&container.id, claim, &Servers)?;
-    volumes::remove_nameless(store, &container)?;
+    volumes::remove_with(store, &container, claim)?;
     Ok(None)
 }
 

@@ -44,9 +44,10 @@ fn remove(store: &Store, name: &str, args: &RmArgs) -> Result<(), Failure> {
     }
     let claim = reconcile::claim(store, &container.id)?
         .ok_or_else(|| anyhow!("container {name} is being started or removed by another process"))?;
-    store.remove_container(&container.id, claim, &Servers).map_err(anyhow::Error::new)?;
     if args.volumes {
-        volumes::remove_nameless(store, &container)?;
+        volumes::remove_with(store, &container, claim)?;
+    } else {
+        store.remove_container(&container.id, claim, &Servers).map_err(anyhow::Error::new)?;
     }
     Ok(())
 }
