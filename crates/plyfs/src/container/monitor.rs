@@ -79,7 +79,7 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     };
     let target = Arc::new(Target::default());
     listen(Arc::clone(channel), Arc::clone(&target));
-    let store = store::open_to_write(store)?;
+    let store = store::open_for_monitor(store)?;
     let claim = reconcile::claim(&store, &args.id)?
         .ok_or_else(|| anyhow!("container {} is being run by another process", args.id))?;
     let mut container = store.container(&args.id).map_err(anyhow::Error::new)?;
@@ -224,6 +224,10 @@ impl Run<'_> {
         self.mounted.set(false);
         self.store.driver().put(&self.layers.id, &Servers)?;
         self.dir.remove()?;
+        if self.host.auto_remove {
+            // Removed in a moment. Should we die before: as one that runs and has no monitor it goes all the same.
+            return Ok(());
+        }
         self.store.update_container(id, |container| {
             container.state.running = false;
             container.state.paused = false;
