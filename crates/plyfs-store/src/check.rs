@@ -5,6 +5,7 @@
 //! (`plyfs_union::image`).
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::driver::LayerId;
@@ -92,8 +93,13 @@ impl Finder<'_> {
         let ids: HashSet<LayerId> = driver.layers()?.into_iter().collect();
         for id in &ids {
             for dir in [layout.diff(id), layout.mount(id)] {
-                if !dir.is_dir() {
-                    self.say(dir, "is missing, although the layer exists");
+                match dir.metadata() {
+                    Ok(found) if found.is_dir() => {}
+                    Err(error) if error.kind() == ErrorKind::NotConnected => {
+                        let what = "is mounted, and the mount's server has died (whoever mounts it next, or plyfs rm, unmounts it)";
+                        self.say(dir, what);
+                    }
+                    _ => self.say(dir, "is missing, although the layer exists"),
                 }
             }
             let parents = match driver.parents(id) {
@@ -166,15 +172,18 @@ impl Finder<'_> {
     fn orphans(&mut self, layers: &HashMap<ChainId, Layer>) -> Result<()> {
         let mut used: HashSet<LayerId> = layers.values().map(|layer| layer.id.clone()).collect();
         let layout = self.store.layout();
-        for name in files::names(&layout.container_layers())? {
-            match self.store.container_layers(&name) {
-                Ok(one) => used.extend([one.id, one.init]),
-                Err(error) => self.say(layout.container_layer(&name), error.to_string()),
-            }
-        }
+        let records = files::names(&layout.container_layers())?;
         let alive: HashSet<String> = files::names(&layout.containers())?.into_iter().collect();
         let worked_on = self.store.is_worked_on()?;
-        for id in files::names(&layout.container_layers())? {
+        for name in &records {
+            match self.store.container_layers(name) {
+                Ok(one) => used.extend([one.id, one.init]),
+                // Its files are being deleted, which may last longer than we look.
+                Err(error) if error.is_not_found() && worked_on && !alive.contains(name) => {}
+                Err(error) => self.say(layout.container_layer(name), error.to_string()),
+            }
+        }
+        for id in records {
             if !alive.contains(&id) && !worked_on {
                 self.say(layout.container_layer(&id), format!("has no container {MENDED}"));
             }

@@ -2,8 +2,9 @@
 //!
 //! An intent is a file in `plyfs/intents`, locked (flock) by its owner as long as it lives. Lines are appended (each by one
 //! write, so that threads do not mix theirs) and synced before the step they tell of: `layer ID` (this layer is being made), `chain ID` (this stack of layers is needed, although
-//! no image or container refers to it yet). Whoever finds an intent whose lock is free undoes it: layers that nothing
-//! refers to are removed, chains that nothing needs are let go. The same undoing happens when an operation fails.
+//! no image or container refers to it yet), `volume NAME` (this nameless volume comes, or goes, with a container). Whoever
+//! finds an intent whose lock is free undoes it: layers and such volumes that nothing refers to are removed, chains that
+//! nothing needs are let go. The same undoing happens when an operation fails.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -42,6 +43,7 @@ impl Drop for Intent {
 pub(crate) struct Told {
     pub(crate) layers: Vec<LayerId>,
     pub(crate) chains: HashSet<ChainId>,
+    pub(crate) volumes: Vec<String>,
 }
 
 impl Store {
@@ -130,6 +132,12 @@ impl Intent {
         Ok(())
     }
 
+    /// The volume `name` (a container's id or alike: [`Store::new_container_id`]) stays only if a container refers to it when
+    /// this work is undone. To be called before the volume is made, or before its last container is removed.
+    pub fn volume(&self, name: &str) -> Result<()> {
+        self.tell(&format!("volume {name}"))
+    }
+
     fn tell(&self, line: &str) -> Result<()> {
         // In one call: several threads tell.
         (&self.file).write_all(format!("{line}\n").as_bytes()).doing("writing", &self.path)?;
@@ -163,6 +171,7 @@ impl Intent {
             }
         }
         let freed = store.let_go(told.chains, Some(&self), mounter)?;
+        store.remove_lonely_volumes(&told.volumes)?;
         // Last: as long as the file is there and locked, everybody knows that somebody is at work.
         files::remove_file(&self.path)?;
         Ok(freed)
@@ -178,6 +187,8 @@ fn read(path: &Path) -> Result<Told> {
         match line.split_once(' ') {
             Some(("layer", id)) => told.layers.extend(LayerId::parse(id).ok()),
             Some(("chain", hex)) => told.chains.extend(Digest::from_hex(hex).ok().map(ChainId)),
+            // Of people's names and of paths nothing is removed.
+            Some(("volume", name)) if Digest::from_hex(name).is_ok() => told.volumes.push(name.to_owned()),
             _ => {}
         }
     }

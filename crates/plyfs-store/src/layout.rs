@@ -143,6 +143,16 @@ impl Layout {
         self.containers().join(id)
     }
 
+    /// All volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// One volume; its files are in `_data` below it.
+    pub fn volume(&self, name: &str) -> PathBuf {
+        self.volumes().join(name)
+    }
+
     /// What is plyfs' own.
     pub fn own(&self) -> PathBuf {
         self.root.join("plyfs")

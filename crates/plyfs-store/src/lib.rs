@@ -35,6 +35,7 @@ mod size;
 mod store;
 pub mod tags;
 mod tree;
+mod volumes;
 
 pub use driver::{Change, ChangeKind, Driver, LayerId, MAX_LAYERS, MountError, MountGuard, Mounter, Status};
 pub use error::{Error, Result};

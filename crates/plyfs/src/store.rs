@@ -11,6 +11,7 @@ use plyfs_sys::mounts::{self, UnmountFlags};
 use plyfs_union::spec::MountSpec;
 
 use crate::cli::store::StoreArgs;
+use crate::container::reconcile;
 use crate::exit::Failure;
 use crate::rootless;
 
@@ -23,8 +24,16 @@ pub(crate) fn open_to_read(args: &StoreArgs) -> Result<Store, Failure> {
     Ok(Store::open(&root(args)?, Access::Read, &Servers).map_err(anyhow::Error::new)?)
 }
 
-/// Opens the store to change it; what crashes left is mended. An ordinary user becomes root of a namespace first.
+/// Opens the store to change it; what crashes left is mended, containers without their monitors included. An ordinary user
+/// becomes root of a namespace first.
 pub(crate) fn open_to_write(args: &StoreArgs) -> Result<Store, Failure> {
+    let store = open_for_monitor(args)?;
+    reconcile::all(&store);
+    Ok(store)
+}
+
+/// The same for a monitor, which has a container of its own to care for.
+pub(crate) fn open_for_monitor(args: &StoreArgs) -> Result<Store, Failure> {
     rootless::enter()?;
     let access = if args.writable { Access::Adopt } else { Access::Write };
     Ok(Store::open(&root(args)?, access, &Servers).map_err(anyhow::Error::new)?)

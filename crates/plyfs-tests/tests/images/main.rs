@@ -1,4 +1,7 @@
 //! Images: real registries, images made by other programs, archives in every form, and other programs as readers of ours.
+//!
+//! `kills` is short in an ordinary run; `PLYFS_ROUNDS` says how many rounds it makes instead (200 is the full measure),
+//! `PLYFS_SEED` what chance does in it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,6 +16,7 @@ mod debian;
 mod five_layers;
 mod full;
 mod hostile;
+mod kills;
 mod proxy;
 mod pull;
 mod registry;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use plyfs_store::containers::{Container, HostConfig};
+use plyfs_store::containers::{Container, HostConfig, MountPoint};
 use plyfs_store::{Access, ChainId, Error, Store};
 use plyfs_tests::Scratch;
 
@@ -131,6 +131,29 @@ fn each_death_is_mended() {
 
 /// Version, then everything else: a store that was being made when its maker died, or is being made by others, is no
 /// store of Docker's.
+/// Whoever dies between a container and its nameless volumes: only volumes without a container go, and only nameless ones.
+#[test]
+fn volumes_go_with_their_container_alone() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    worker::fill(&root);
+    let store = open(&root);
+    let volume = |name: &str| store.layout().volume(name).join("_data/f");
+    let (lonely, used) = ("a".repeat(64), "b".repeat(64));
+    let point = MountPoint { name: used.clone(), ..MountPoint::default() };
+    let add = |container: &mut Container| drop(container.mount_points.insert("/data".to_owned(), point));
+    store.update_container(&container(&store), add).unwrap();
+    let intent = store.begin("test").unwrap();
+    for name in [&lonely, &used, "data", "../kept"] {
+        intent.volume(name).unwrap();
+        put(&volume(name), "x");
+    }
+    drop(intent);
+    open(&root);
+    let left = [&lonely, &used, "data", "../kept"].map(|name| volume(name).exists());
+    assert_eq!(left, [false, true, true, true]);
+}
+
 #[test]
 fn a_store_that_is_being_made() {
     for made in [&[][..], &["plyfs/"], &["plyfs/lock"], &["plyfs/lock", "plyfs/.tmp-00"]] {

@@ -67,10 +67,7 @@ fn open_to_look(store: &StoreArgs) -> Result<Store, Failure> {
     let lost = |one: &Container| reconcile::is_lost(&opened, one).unwrap_or(false);
     if opened.containers().is_ok_and(|all| all.iter().any(lost)) {
         match crate::store::open_to_write(store) {
-            Ok(writable) => {
-                reconcile::all(&writable);
-                return Ok(writable);
-            }
+            Ok(writable) => return Ok(writable),
             Err(failure) => tracing::info!("{failure}"),
         }
     }

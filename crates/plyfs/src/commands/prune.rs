@@ -26,8 +26,6 @@ pub(crate) fn run(args: &PruneArgs, store: &StoreArgs) -> Outcome {
         output::note("nothing was removed");
         return Ok(exit::DONE);
     }
-    // A container whose monitor was killed may have a process still: removing its files is not enough.
-    crate::container::reconcile::all(&store);
     let pruned = store.prune(args.all, &Servers).map_err(anyhow::Error::new)?;
     output::show(&Answer::from(pruned), args.json)?;
     Ok(exit::DONE)

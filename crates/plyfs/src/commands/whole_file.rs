@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use plyfs_sys::{Dir, Errno, Leaf, SysError};
+use tempfile::{Builder, NamedTempFile};
 
 use crate::exit::Failure;
 
@@ -13,6 +15,9 @@ const HOPS: usize = 40;
 
 /// Lets `write` write the file `path`. Until all is written a file that was there stays as it is; then it is replaced,
 /// also behind a symlink. What is no regular file (a pipe, a device) is written to as it is.
+///
+/// The file has no name until it is complete, so that a killed command leaves nothing; where the filesystem cannot do that
+/// (NFS), one that is killed leaves a `.tmp` file beside it.
 pub(crate) fn write(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
@@ -24,9 +29,15 @@ pub(crate) fn write(
     }
     let target = behind_links(path).with_context(|| format!("following {}", path.display()))?;
     let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temp = tempfile::NamedTempFile::new_in(dir);
-    let temp = temp.with_context(|| format!("making a file in {}", dir.display()))?;
-    let temp = buffered(temp, path, write)?;
+    let making = || format!("making a file in {}", dir.display());
+    let opened = Dir::open(dir).with_context(making)?;
+    let temp = match opened.tmpfile(0o600) {
+        Ok(file) => named(dir, &opened, buffered(file, path, write)?).with_context(making)?,
+        Err(error) if matches!(error.errno(), Errno::OPNOTSUPP | Errno::ISDIR) => {
+            buffered(NamedTempFile::new_in(dir).with_context(making)?, path, write)?
+        }
+        Err(error) => return Err(anyhow::Error::new(error).context(making()).into()),
+    };
     temp.persist(&target).with_context(|| format!("renaming to {}", target.display()))?;
     Ok(())
 }
@@ -40,6 +51,23 @@ fn buffered<W: Write>(
     write(&mut out)?;
     let out = out.into_inner().map_err(io::IntoInnerError::into_error);
     Ok(out.with_context(|| format!("writing {}", path.display()))?)
+}
+
+/// Gives the file a name for the moment before it replaces the one that is there.
+fn named(dir: &Path, opened: &Dir, file: File) -> io::Result<NamedTempFile> {
+    let plain = |error: &SysError| io::Error::from_raw_os_error(error.errno().raw_os_error());
+    let mut file = Some(file);
+    Builder::new().make_in(dir, |path| {
+        let leaf = path.file_name().and_then(Leaf::new).ok_or(io::ErrorKind::InvalidInput)?;
+        let held = file.take().ok_or(io::ErrorKind::InvalidInput)?;
+        match opened.link_fd(std::os::fd::AsFd::as_fd(&held), &leaf) {
+            Ok(()) => Ok(held),
+            Err(error) => {
+                file = Some(held);
+                Err(plain(&error))
+            }
+        }
+    })
 }
 
 /// Where the last of the symlinks that begin with `path` leads, whether something is there or not.
@@ -67,7 +95,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
         std::os::unix::fs::symlink("file", &link).unwrap();
-        let put = |text: &'static [u8]| write(&link, |out| Ok(out.write_all(text).context("writing")?));
+        let put = |text: &'static [u8]| {
+            let before = fs::read_dir(dir.path()).unwrap().count();
+            write(&link, |out| {
+                // While it is written it has no name.
+                assert_eq!(fs::read_dir(dir.path()).unwrap().count(), before);
+                Ok(out.write_all(text).context("writing")?)
+            })
+        };
         for text in [&b"a longer text"[..], b"short"] {
             put(text).unwrap();
             assert_eq!(fs::read(&file).unwrap(), text);

@@ -33,15 +33,11 @@ pub(crate) fn create(store: &Store, args: &CreateArgs, image: &Image) -> Result<
     let mut container = document(store, &id, args, image, config)?;
     let wishes = wishes(args, &container.config)?;
     let host = host_config(args)?;
-    for wish in &wishes {
-        let point = volumes::provide(store, wish)?;
-        container.mount_points.insert(point.destination.clone(), point);
+    if wishes.is_empty() {
+        publish(store, args, &mut container, &host, image)?;
+    } else {
+        publish_with_volumes(store, args, &mut container, &host, image, &wishes)?;
     }
-    let made = publish(store, args, &mut container, &host, image);
-    if made.is_err() {
-        volumes::remove_nameless(store, &container)?;
-    }
-    made?;
     if let Some(file) = &args.cidfile {
         let written = OpenOptions::new().write(true).create_new(true).open(file);
         let written = written.and_then(|mut file| file.write_all(container.id.as_bytes()));
@@ -57,6 +53,37 @@ pub(crate) fn need_privilege() -> Result<(), Failure> {
     }
     let what = anyhow!("containers need CAP_SYS_ADMIN, which was taken from this process");
     Err(Failure::from(what).or_hint("`plyfs doctor` lists what is missing"))
+}
+
+/// Nameless volumes come with the container or not at all.
+fn publish_with_volumes(
+    store: &Store,
+    args: &CreateArgs,
+    container: &mut Container,
+    host: &HostConfig,
+    image: &Image,
+    wishes: &[Wish],
+) -> Result<(), Failure> {
+    let intent =
+        store.begin(&format!("volumes of container {}", container.id)).map_err(anyhow::Error::new)?;
+    let mut make = || {
+        for wish in wishes {
+            let point = volumes::provide(store, &intent, wish)?;
+            container.mount_points.insert(point.destination.clone(), point);
+        }
+        publish(store, args, container, host, image)
+    };
+    let made = make();
+    let ended = if made.is_ok() { intent.done() } else { intent.undo(store, &Servers) };
+    match (made, ended) {
+        (Ok(()), ended) => Ok(ended.map_err(anyhow::Error::new)?),
+        (Err(failure), ended) => {
+            if let Err(more) = ended {
+                tracing::warn!("taking back the volumes of container {}: {more}", container.id);
+            }
+            Err(failure)
+        }
+    }
 }
 
 /// Under the name asked for, or the first suggested one that is free.

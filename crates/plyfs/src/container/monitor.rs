@@ -79,7 +79,7 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     };
     let target = Arc::new(Target::default());
     listen(Arc::clone(channel), Arc::clone(&target));
-    let store = store::open_to_write(store)?;
+    let store = store::open_for_monitor(store)?;
     let claim = reconcile::claim(&store, &args.id)?
         .ok_or_else(|| anyhow!("container {} is being run by another process", args.id))?;
     let mut container = store.container(&args.id).map_err(anyhow::Error::new)?;
@@ -99,7 +99,7 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
         run.record(failure)?;
     }
     if run.host.auto_remove {
-        put_away(&store, &run.container, claim)?;
+        volumes::remove_with(&store, &run.container, claim)?;
     } else {
         drop(claim);
     }
@@ -112,11 +112,6 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
 /// Docker writes the names of its own configuration here.
 fn wanted_by_plyfs(container: &Container, runtime: &str) -> bool {
     !container.other.contains_key("Managed") && runtime != "io.containerd.runc.v2"
-}
-
-fn put_away(store: &Store, container: &Container, claim: File) -> anyhow::Result<()> {
-    store.remove_container(&container.id, claim, &Servers)?;
-    volumes::remove_nameless(store, container)
 }
 
 impl Run<'_> {
@@ -229,6 +224,10 @@ impl Run<'_> {
         self.mounted.set(false);
         self.store.driver().put(&self.layers.id, &Servers)?;
         self.dir.remove()?;
+        if self.host.auto_remove {
+            // Removed in a moment. Should we die before: as one that runs and has no monitor it goes all the same.
+            return Ok(());
+        }
         self.store.update_container(id, |container| {
             container.state.running = false;
             container.state.paused = false;

@@ -1,4 +1,5 @@
-//! Containers that have lost their monitor: killed, or the machine went down. Whoever looks at one puts it in order.
+//! Containers that have lost their monitor: killed, or the machine went down. Whoever looks at one, or
+//! changes the store, puts it in order.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -67,14 +68,12 @@ pub(crate) fn one(store: &Store, container: &Container) -> anyhow::Result<Option
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let after = bury(store, &container)?;
-    let host = store.host_config(&container.id)?;
-    if !host.auto_remove {
-        return Ok(Some(after));
+    if store.host_config(&container.id)?.auto_remove {
+        clear(store, &container)?;
+        volumes::remove_with(store, &container, claim)?;
+        return Ok(None);
     }
-    store.remove_container(&container.id, claim, &Servers)?;
-    volumes::remove_nameless(store, &container)?;
-    Ok(None)
+    bury(store, &container).map(Some)
 }
 
 /// Something is left of a run. Asked by who has the claim.
@@ -82,19 +81,9 @@ pub(crate) fn is_left(container: &Container) -> anyhow::Result<bool> {
     Ok(container.state.running || RunDir::of(&container.id)?.is_there())
 }
 
-/// Ends what is left of a run that nobody watches. The caller has the claim.
+/// Ends what is left of a run that nobody watches, and records it. The caller has the claim.
 pub(crate) fn bury(store: &Store, container: &Container) -> anyhow::Result<Container> {
-    let run = RunDir::of(&container.id)?;
-    if let Some(program) = run.runtime() {
-        // The process below is the runtime's to kill, but not only its.
-        if let Err(error) = Runtime::at(program).delete(&run, &container.id) {
-            tracing::info!("{}", told(&error));
-        }
-    }
-    kill(container).context("killing what is left of it")?;
-    let layers = store.container_layers(&container.id)?;
-    store.driver().release(&layers.id, &Servers)?;
-    run.remove()?;
+    clear(store, container)?;
     if !container.state.running {
         return Ok(container.clone());
     }
@@ -107,6 +96,21 @@ pub(crate) fn bury(store: &Store, container: &Container) -> anyhow::Result<Conta
         container.state.other.remove(START);
     })?;
     Ok(after)
+}
+
+/// Ends what is left of a run: processes, mounts, its directory.
+fn clear(store: &Store, container: &Container) -> anyhow::Result<()> {
+    let run = RunDir::of(&container.id)?;
+    if let Some(program) = run.runtime() {
+        // The process below is the runtime's to kill, but not only its.
+        if let Err(error) = Runtime::at(program).delete(&run, &container.id) {
+            tracing::info!("{}", told(&error));
+        }
+    }
+    kill(container).context("killing what is left of it")?;
+    let layers = store.container_layers(&container.id)?;
+    store.driver().release(&layers.id, &Servers)?;
+    run.remove()
 }
 
 fn kill(container: &Container) -> anyhow::Result<()> {

@@ -3,17 +3,19 @@
 //! A volume is a directory `volumes/<name>/_data` in the store's root, as Docker keeps it; one without a name of its own
 //! has 64 hexadecimal digits and the mark of the container that it goes with.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use plyfs_store::Store;
 use plyfs_store::containers::{Container, MountPoint};
+use plyfs_store::intent::Intent;
 use plyfs_sys::Dir;
 use plyfs_sys::within::Links;
 
 use super::names;
+use crate::store::Servers;
 
 /// One `-v`, as it was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +102,7 @@ pub(crate) fn place(text: &str) -> anyhow::Result<String> {
 
 /// Where a volume's files are.
 pub(crate) fn data(store: &Store, name: &str) -> PathBuf {
-    all(store).join(name).join("_data")
+    store.layout().volume(name).join("_data")
 }
 
 /// Docker's documents do not always say where a volume's files are: it follows from the name.
@@ -112,12 +114,9 @@ pub(crate) fn locate(store: &Store, container: &mut Container) {
     }
 }
 
-fn all(store: &Store) -> PathBuf {
-    store.layout().root().join("volumes")
-}
-
-/// Sees to it that a wish's source is there, and says how the container's document is to name it.
-pub(crate) fn provide(store: &Store, wish: &Wish) -> anyhow::Result<MountPoint> {
+/// Sees to it that a wish's source is there, and says how the container's document is to name it. What `intent` is told of
+/// goes again if there will be no such container.
+pub(crate) fn provide(store: &Store, intent: &Intent, wish: &Wish) -> anyhow::Result<MountPoint> {
     let mut point = MountPoint {
         destination: wish.destination.clone(),
         rw: !wish.read_only,
@@ -136,11 +135,13 @@ pub(crate) fn provide(store: &Store, wish: &Wish) -> anyhow::Result<MountPoint> 
         Source::Named(name) => name.clone(),
         Source::Nameless => {
             point.other.insert("PlyfsNameless".to_owned(), true.into());
-            store.new_container_id()?
+            let name = store.new_container_id()?;
+            intent.volume(&name)?;
+            name
         }
     };
     let dir = data(store, &name);
-    let (volumes, one) = (all(store), all(store).join(&name));
+    let (volumes, one) = (store.layout().volumes(), store.layout().volume(&name));
     for (dir, mode) in [(&volumes, 0o701), (&one, 0o701), (&dir, 0o755)] {
         match DirBuilder::new().mode(mode).create(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -191,18 +192,17 @@ pub(crate) fn is_absent(error: &plyfs_sys::SysError) -> bool {
     matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
 }
 
-/// Removes the volumes that go with a container.
-pub(crate) fn remove_nameless(store: &Store, container: &Container) -> anyhow::Result<()> {
-    for point in container.mount_points.values().filter(|point| is_nameless(point)) {
-        let dir = all(store).join(&point.name);
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing volume {}", dir.display()));
-            }
-            _ => {}
-        }
+/// Removes a container together with the volumes that go with it. `claim` proves that nobody runs it.
+pub(crate) fn remove_with(store: &Store, container: &Container, claim: File) -> anyhow::Result<()> {
+    let nameless: Vec<_> = container.mount_points.values().filter(|point| is_nameless(point)).collect();
+    if nameless.is_empty() {
+        return Ok(store.remove_container(&container.id, claim, &Servers)?);
     }
-    Ok(())
+    // If we die after the container and before its volumes, they still go; if the container stays, so do they.
+    let intent = store.begin(&format!("rm container {} and its volumes", container.id))?;
+    nameless.iter().try_for_each(|point| intent.volume(&point.name))?;
+    store.remove_container(&container.id, claim, &Servers)?;
+    Ok(intent.undo(store, &Servers)?)
 }
 
 /// Docker's own documents lack our mark; there a nameless volume is one with an id for its name that no `-v` asked for

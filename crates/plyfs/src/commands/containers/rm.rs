@@ -18,8 +18,10 @@ pub(crate) fn run(args: &RmArgs, store: &StoreArgs) -> Outcome {
     let store = store::open_to_write(store)?;
     each(&args.containers, &mut |name| {
         match remove(&store, name, args) {
-            // Forcing is for scripts: what is gone is gone.
-            Err(failure) if args.force && failure.error.to_string().starts_with("No such container") => {
+            // Forcing is for scripts: what is gone is gone, before we came or meanwhile (one with --rm that has just ended).
+            Err(failure)
+                if args.force && store.find_container(name).is_err_and(|error| error.is_not_found()) =>
+            {
                 output::failure(&failure);
                 return Ok(());
             }
@@ -44,9 +46,10 @@ fn remove(store: &Store, name: &str, args: &RmArgs) -> Result<(), Failure> {
     }
     let claim = reconcile::claim(store, &container.id)?
         .ok_or_else(|| anyhow!("container {name} is being started or removed by another process"))?;
-    store.remove_container(&container.id, claim, &Servers).map_err(anyhow::Error::new)?;
     if args.volumes {
-        volumes::remove_nameless(store, &container)?;
+        volumes::remove_with(store, &container, claim)?;
+    } else {
+        store.remove_container(&container.id, claim, &Servers).map_err(anyhow::Error::new)?;
     }
     Ok(())
 }
