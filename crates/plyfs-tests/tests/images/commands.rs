@@ -53,7 +53,7 @@ fn names_go_first_and_images_last() {
     let Some(root) = filled(&scratch) else { return };
     let (a, c) = (root.id("a:1"), root.id("c"));
     assert_eq!(root.ok(&["rmi", "a:2"]), "Untagged: a:2\n");
-    root.run(&["rmi", &a[7..15]]).exits(1).says("several repositories");
+    root.run(&["rmi", &a[7..15]]).exits(1).says("multiple repositories");
     assert_eq!(root.ok(&["rmi", "localhost:5000/b/x:1"]), "Untagged: localhost:5000/b/x:1\n");
     let gone = root.ok(&["rmi", "a:1"]);
     assert!(gone.starts_with(&format!("Untagged: a:1\nDeleted: {a}\nDeleted: sha256:")), "{gone}");

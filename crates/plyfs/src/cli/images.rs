@@ -151,7 +151,7 @@ pub(crate) struct RmiArgs {
     /// Names, digests (NAME@sha256:...), or ids
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
-    /// Also if containers use it, or if it has names in several repositories
+    /// Also if stopped containers use it, or if it has several tags, or names in several repositories
     #[arg(short = 'f', long)]
     pub(crate) force: bool,
 }
