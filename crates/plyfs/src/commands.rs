@@ -17,6 +17,7 @@ mod man;
 mod mount;
 mod prune;
 mod status;
+mod times;
 mod try_cmd;
 pub(crate) mod umount;
 pub(crate) mod which;

@@ -8,7 +8,6 @@ mod pull;
 mod rmi;
 mod save;
 mod tag;
-mod times;
 
 use plyfs_image::Work;
 use plyfs_image::limits::Limits;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::cli::containers::PsArgs;
 use crate::cli::store::StoreArgs;
+use crate::commands::times::span;
 use crate::exit::{self, Outcome};
 use crate::output::{self, Page, Report};
 
@@ -100,24 +101,6 @@ fn seconds(from: Timestamp, to: Timestamp) -> i64 {
     (to.as_second() - from.as_second()).max(0)
 }
 
-/// Docker's words for a span (go-units `HumanDuration`).
-pub(crate) fn span(seconds: i64) -> String {
-    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
-    match (seconds, minutes, hours) {
-        (..1, ..) => "Less than a second".to_owned(),
-        (1, ..) => "1 second".to_owned(),
-        (2..60, ..) => format!("{seconds} seconds"),
-        (_, 1, _) => "About a minute".to_owned(),
-        (_, 2..60, _) => format!("{minutes} minutes"),
-        (_, _, 1) => "About an hour".to_owned(),
-        (_, _, 2..48) => format!("{hours} hours"),
-        (_, _, 48..336) => format!("{} days", hours / 24),
-        (_, _, 336..1440) => format!("{} weeks", hours / 24 / 7),
-        (_, _, 1440..17520) => format!("{} months", hours / 24 / 30),
-        _ => format!("{} years", hours / 24 / 365),
-    }
-}
-
 impl Report for Answer {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         let id = |line: &Line| if self.whole { line.id.clone() } else { line.id.chars().take(12).collect() };
@@ -147,27 +130,6 @@ fn quoted(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_are_in_dockers_words() {
-        let cases = [
-            (0, "Less than a second"),
-            (1, "1 second"),
-            (59, "59 seconds"),
-            (60, "About a minute"),
-            (119, "About a minute"),
-            (120, "2 minutes"),
-            (3600, "About an hour"),
-            (7200, "2 hours"),
-            (86_400 * 2, "2 days"),
-            (86_400 * 14, "2 weeks"),
-            (86_400 * 60, "2 months"),
-            (86_400 * 730, "2 years"),
-        ];
-        for (seconds, want) in cases {
-            assert_eq!(span(seconds), want, "{seconds}");
-        }
-    }
 
     #[test]
     fn long_commands_are_cut() {

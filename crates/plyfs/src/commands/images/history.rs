@@ -6,9 +6,10 @@ use plyfs_image::images::find;
 use plyfs_image::inspect::{Made, history};
 use serde::Serialize;
 
-use super::{failed, times};
+use super::failed;
 use crate::cli::images::HistoryArgs;
 use crate::cli::store::StoreArgs;
+use crate::commands::times;
 use crate::exit::{self, Outcome};
 use crate::output::{self, Page, Report};
 use crate::store;

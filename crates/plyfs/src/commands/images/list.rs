@@ -5,9 +5,10 @@ use std::io;
 use plyfs_image::images::{Row, list};
 use serde::Serialize;
 
-use super::{failed, times};
+use super::failed;
 use crate::cli::images::ImagesArgs;
 use crate::cli::store::StoreArgs;
+use crate::commands::times;
 use crate::exit::{self, Outcome};
 use crate::output::{self, Page, Report};
 use crate::store;

@@ -3,32 +3,32 @@
 use jiff::Timestamp;
 
 /// `3 weeks ago`; nothing for no time.
-pub(super) fn ago(then: Option<Timestamp>) -> String {
+pub(crate) fn ago(then: Option<Timestamp>) -> String {
     let Some(then) = then else { return "N/A".to_owned() };
     let seconds = Timestamp::now().as_second() - then.as_second();
-    format!("{} ago", duration(seconds))
+    format!("{} ago", span(seconds))
 }
 
-fn duration(seconds: i64) -> String {
+/// Docker's words for a span (go-units `HumanDuration`).
+pub(crate) fn span(seconds: i64) -> String {
     let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
-    let days = hours / 24;
-    match () {
-        () if seconds < 1 => "Less than a second".to_owned(),
-        () if seconds == 1 => "1 second".to_owned(),
-        () if seconds < 60 => format!("{seconds} seconds"),
-        () if minutes == 1 => "About a minute".to_owned(),
-        () if minutes < 60 => format!("{minutes} minutes"),
-        () if hours == 1 => "About an hour".to_owned(),
-        () if hours < 48 => format!("{hours} hours"),
-        () if days < 14 => format!("{days} days"),
-        () if days < 60 => format!("{} weeks", days / 7),
-        () if days < 730 => format!("{} months", days / 30),
-        () => format!("{} years", days / 365),
+    match (seconds, minutes, hours) {
+        (..1, ..) => "Less than a second".to_owned(),
+        (1, ..) => "1 second".to_owned(),
+        (2..60, ..) => format!("{seconds} seconds"),
+        (_, 1, _) => "About a minute".to_owned(),
+        (_, 2..60, _) => format!("{minutes} minutes"),
+        (_, _, 1) => "About an hour".to_owned(),
+        (_, _, 2..48) => format!("{hours} hours"),
+        (_, _, 48..336) => format!("{} days", hours / 24),
+        (_, _, 336..1440) => format!("{} weeks", hours / 24 / 7),
+        (_, _, 1440..17520) => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
     }
 }
 
 /// `124MB`: three digits, powers of 1000, as `docker images` writes them.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut unit = 0;
     let mut scale = 1_u64;
@@ -43,19 +43,9 @@ pub(super) fn size(bytes: u64) -> String {
         _ => 0,
     };
     let fraction = format!("{rest:03}");
-    let text = format!("{whole}.{}", &fraction[..digits]);
-    format!("{}{}", text.trim_end_matches('0').trim_end_matches('.').to_owned().or_zero(whole), UNITS[unit])
-}
-
-trait OrZero {
-    fn or_zero(self, whole: u64) -> String;
-}
-
-impl OrZero for String {
-    /// Zeros before the point were not meant to go.
-    fn or_zero(self, whole: u64) -> String {
-        if self.contains('.') { self } else { whole.to_string() }
-    }
+    let fraction = fraction[..digits].trim_end_matches('0');
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{whole}{point}{fraction}{}", UNITS[unit])
 }
 
 #[cfg(test)]
@@ -63,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_dockers() {
+    fn spans_are_in_dockers_words() {
         let cases = [
             (0, "Less than a second"),
             (1, "1 second"),
@@ -71,16 +61,17 @@ mod tests {
             (60, "About a minute"),
             (119, "About a minute"),
             (3599, "59 minutes"),
+            (120, "2 minutes"),
             (3600, "About an hour"),
+            (7200, "2 hours"),
             (47 * 3600, "47 hours"),
-            (48 * 3600, "2 days"),
-            (14 * 86400, "2 weeks"),
-            (60 * 86400, "2 months"),
-            (800 * 86400, "2 years"),
+            (86_400 * 2, "2 days"),
+            (86_400 * 14, "2 weeks"),
+            (86_400 * 60, "2 months"),
+            (86_400 * 730, "2 years"),
         ];
         for (seconds, want) in cases {
-            let got = duration(seconds);
-            assert!(got == want || seconds == 3599, "{seconds}: {got}");
+            assert_eq!(span(seconds), want, "{seconds}");
         }
     }
 
