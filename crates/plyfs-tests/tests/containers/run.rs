@@ -137,6 +137,54 @@ fn set_user_id_programs_and_devices_work() {
     assert_eq!(fs::metadata(store.layer("su").join("su")).unwrap().mode() & 0o7777, 0o4755);
 }
 
+/// A block device of this machine: major, minor.
+fn block_device() -> Option<(u32, u32)> {
+    let numbers = fs::read_dir("/sys/class/block").unwrap().flatten().find_map(|one| {
+        let text = fs::read_to_string(one.path().join("dev")).ok()?;
+        let (major, minor) = text.trim().split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    });
+    if numbers.is_none() {
+        eprintln!("SKIPPED: devices that a container must not open: there is no block device here");
+    }
+    numbers
+}
+
+#[test]
+fn no_container_opens_a_device_of_the_host() {
+    let Some((store, (major, minor))) = Store::new().zip(block_device()) else { return };
+    let make = |at: &std::path::Path| {
+        let numbers = [major, minor].map(|number| number.to_string());
+        plyfs_tests::run(std::process::Command::new("mknod").arg(at).arg("b").args(&numbers)).ok();
+    };
+    // Made by the container itself, or there with its files; in its own layer and in a volume.
+    let script = format!(
+        "mknod /own b {major} {minor}; mknod /v/own b {major} {minor}; for at in /own /v/own /given /v/given; do
+         if head -c 1 $at > /tmp/out 2> /tmp/err; then echo opened $at; else cat /tmp/err; fi; done; echo x > /dev/null && echo null"
+    );
+    for runtime in ["crun", "runc"] {
+        if !require_programs(&[runtime]) {
+            continue;
+        }
+        let words =
+            ["create", "--name", runtime, "--runtime", runtime, "-v", "vol:/v", "--tmpfs", "/tmp", "bb"];
+        store.ok(&[&words[..], &["sh", "-c", &script]].concat());
+        make(&store.layer(runtime).join("given"));
+        let volume = store.root().join("volumes/vol/_data/given");
+        if !volume.exists() {
+            make(&volume);
+        }
+        let out = store.ok(&["start", "-a", runtime]);
+        assert!(!out.contains("opened") && out.ends_with("null"), "{runtime}: {out}");
+        assert_eq!(out.matches("given: ").count(), 2, "{runtime}: {out}");
+        let closed = ["create", "--name", "closed", "--read-only", "--runtime", runtime, "bb"];
+        store.ok(&[&closed[..], &["head", "-c", "1", "/given"]].concat());
+        make(&store.layer("closed").join("given"));
+        store.plyfs(&["start", "-a", "closed"]).exits(1).says("given: ");
+        store.ok(&["rm", "closed"]);
+    }
+}
+
 #[test]
 fn runc_does_it_too() {
     let Some(store) = Store::new() else { return };

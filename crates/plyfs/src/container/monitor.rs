@@ -151,7 +151,7 @@ impl Run<'_> {
 
     /// Makes the container's files visible.
     fn mount(&self) -> anyhow::Result<std::path::PathBuf> {
-        let how = super::how_to_mount(self.store, &self.layers);
+        let how = super::how_to_mount(self.store, &self.layers, self.runtime.cgroups);
         let path = self.store.driver().get_with(&self.layers.id, &Servers, &how)?;
         self.mounted.set(true);
         Ok(path)

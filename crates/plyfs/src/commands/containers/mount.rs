@@ -26,7 +26,8 @@ pub(crate) fn run(args: &MountContainerArgs, store: &StoreArgs) -> Outcome {
         driver.put(&layers.id, &Servers).map_err(anyhow::Error::new)?;
         return Ok(exit::DONE);
     }
-    let how = container::how_to_mount(&store, &layers);
+    // The container may run in this mount, and without control groups.
+    let how = container::how_to_mount(&store, &layers, false);
     let path = driver.get_with(&layers.id, &Servers, &how).map_err(anyhow::Error::new)?;
     output::raw(&[path.as_os_str().as_bytes(), b"\n"].concat())?;
     Ok(exit::DONE)
