@@ -66,6 +66,36 @@ fn detached_stopped_started_and_removed() {
 }
 
 #[test]
+fn what_lives_on_holds_nothing_of_the_caller() {
+    let Some(store) = Store::new() else { return };
+    let (lock, here) = (store.scratch.file("lock", ""), store.scratch.path("here"));
+    fs::create_dir(&here).unwrap();
+    let plyfs = store.command(&["run", "-d", "--runtime", "./crun", "bb", "sleep", "1000"]);
+    // A runtime by a relative path, too.
+    let script = format!("ln -s $(command -v crun) crun; exec 9> {}; exec \"$@\"", lock.display());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &script, "sh"]).arg(plyfs.get_program()).args(plyfs.get_args()).current_dir(&here);
+    let id = plyfs_tests::run(&mut shell).ok().out.trim().to_owned();
+    let mut seen = 0;
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if !String::from_utf8_lossy(&line).contains(store.root().to_str().unwrap()) {
+            continue;
+        }
+        seen += 1;
+        let held = fs::read_dir(entry.path().join("fd")).unwrap().flatten();
+        let held: Vec<_> = held.filter_map(|fd| fs::read_link(fd.path()).ok()).collect();
+        assert!(!held.contains(&lock), "{:?} holds {held:?}", String::from_utf8_lossy(&line));
+        assert_eq!(fs::read_link(entry.path().join("cwd")).unwrap(), std::path::Path::new("/"));
+    }
+    // The monitor and the server.
+    assert!(seen >= 2, "{seen}");
+    store.ok(&["stop", "-t", "0", &id]);
+    store.ok(&["start", &id]);
+    store.ok(&["rm", "-f", &id]);
+}
+
+#[test]
 fn start_attached_passes_all_on() {
     let Some(store) = Store::new() else { return };
     store.ok(&["create", "-i", "--name", "cat", "bb", "sh", "-c", "cat; exit 3"]);

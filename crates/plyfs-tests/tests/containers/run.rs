@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
 
 use plyfs_tests::require_programs;
 use serde_json::json;
@@ -52,6 +53,36 @@ fn streams_are_apart_and_whole() {
     // Without -i there is no input.
     let out = store.fed(&["run", "--rm", "bb", "cat"], Vec::new());
     assert!(out.status.success() && out.stdout.is_empty());
+}
+
+#[test]
+fn a_slow_reader_gets_everything() {
+    let Some(store) = Store::new() else { return };
+    let mut command = store.command(&["run", "--name", "slow", "bb", "seq", "1", "40000"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    // Longer than output is waited for when nobody writes any.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let text = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(text.lines().count(), 40000);
+    assert!(text.ends_with("\n40000\n"));
+    assert_eq!(store.ok(&["logs", "slow"]), text.trim_end());
+    // One who goes early does not keep the rest from the log.
+    let mut command = store.command(&["run", "--name", "gone", "bb", "seq", "1", "40000"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    child.wait().unwrap();
+    assert_eq!(store.ok(&["wait", "gone"]), "0");
+    assert_eq!(store.ok(&["logs", "--tail", "1", "gone"]), "40000");
+}
+
+#[test]
+fn a_terminal_is_asked_for_before_anything_is_made() {
+    let Some(store) = Store::new() else { return };
+    let out = store.fed(&["run", "-it", "bb", "true"], Vec::new());
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("the input device is not a TTY"));
+    assert_eq!(store.ok(&["ps", "-aq"]), "");
 }
 
 #[test]
