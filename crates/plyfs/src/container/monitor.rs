@@ -220,24 +220,38 @@ impl Run<'_> {
         Ok(ended.shell_code())
     }
 
+    /// The exit code is written down before anything that may fail; that it runs no more, when all is put away: others wait
+    /// for it.
     fn settle(&self, ended: Ended) -> anyhow::Result<()> {
         let id = &self.container.id;
-        if let Err(error) = self.runtime.delete(&self.dir, id) {
-            tracing::warn!("{}", told(&error));
+        self.store.update_container(id, |container| {
+            container.state.exit_code = ended.shell_code().into();
+            container.state.finished_at = Timestamp::now();
+        })?;
+        // What is left then, its directory says: the next command that looks at the container puts it away.
+        let failure = self.tidy(ended).err().map(|error| told(&error));
+        if let Some(words) = &failure {
+            tracing::warn!("{words}");
         }
-        std::fs::write(self.dir.file("exit"), ended.shell_code().to_string())?;
-        self.mounted.set(false);
-        self.store.driver().put(&self.layers.id, &Servers)?;
-        self.dir.remove()?;
         self.store.update_container(id, |container| {
             container.state.running = false;
             container.state.paused = false;
             container.state.pid = 0;
-            container.state.exit_code = ended.shell_code().into();
-            container.state.finished_at = Timestamp::now();
+            container.state.error = failure.unwrap_or_default();
             container.state.other.remove(START);
         })?;
         Ok(())
+    }
+
+    fn tidy(&self, ended: Ended) -> anyhow::Result<()> {
+        let code = std::fs::write(self.dir.file("exit"), ended.shell_code().to_string());
+        if let Err(error) = self.runtime.delete(&self.dir, &self.container.id) {
+            tracing::warn!("{}", told(&error));
+        }
+        self.mounted.set(false);
+        self.store.driver().put(&self.layers.id, &Servers)?;
+        code?;
+        self.dir.remove()
     }
 
     /// What `inspect` and `ps` tell of a start that failed, as Docker's do.
