@@ -64,7 +64,7 @@ fn at_work<T>(
 }
 
 /// A switch that signals turn. Called before other threads are made: these have the signals blocked too.
-fn stopped_by_signals() -> Result<std::sync::Arc<Cancel>, Failure> {
+pub(crate) fn stopped_by_signals() -> Result<std::sync::Arc<Cancel>, Failure> {
     const HANGUP: i32 = 1;
     const INTERRUPT: i32 = 2;
     const TERMINATE: i32 = 15;

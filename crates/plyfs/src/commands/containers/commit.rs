@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{find, flush};
 use crate::cli::containers::CommitArgs;
 use crate::cli::store::StoreArgs;
+use crate::commands::images::stopped_by_signals;
 use crate::container::instructions;
 use crate::container::run_dir::RunDir;
 use crate::container::runtime::Runtime;
@@ -29,11 +30,11 @@ pub(crate) fn run(args: &CommitArgs, store: &StoreArgs) -> Outcome {
     let container = find(&store, &args.container)?;
     let parent: ImageId = container.image.parse().map_err(anyhow::Error::new)?;
     let changes = changes(&store, args, &container, &parent)?;
+    // Before it is frozen: who presses Ctrl-C wants no image, and the container to go on.
+    let cancel = stopped_by_signals()?;
     let frozen = if args.pause { freeze(&container) } else { None };
-    let image = commit(&store, &container, &parent, &changes, names.into_iter().collect());
-    if let Some((runtime, run)) = frozen {
-        runtime.resume(&run, &container.id)?;
-    }
+    let image = commit(&store, &container, &parent, &changes, names.into_iter().collect(), &cancel);
+    drop(frozen);
     output::raw(format!("{}\n", image?).as_bytes())?;
     Ok(exit::DONE)
 }
@@ -53,13 +54,13 @@ fn commit(
     parent: &ImageId,
     changes: &Changes,
     names: Vec<Reference>,
+    cancel: &Cancel,
 ) -> Result<ImageId, Failure> {
     let layers = store.container_layers(&container.id).map_err(anyhow::Error::new)?;
     flush(store, &layers.id)?;
     let union = store.driver().union_against(&layers.id, Some(&layers.init)).map_err(anyhow::Error::new)?;
-    let (limits, cancel) = (Limits::default(), Cancel::new());
-    let work =
-        Work { store, mounter: &Servers, limits: &limits, jobs: 1, progress: &Silent, cancel: &cancel };
+    let limits = Limits::default();
+    let work = Work { store, mounter: &Servers, limits: &limits, jobs: 1, progress: &Silent, cancel };
     let image = plyfs_image::commit(&work, Some(parent), changes, names, |out| {
         let packed = pack::pack_changes(&union, out).map_err(io::Error::other)?;
         for path in &packed.left_out {
@@ -68,6 +69,21 @@ fn commit(
         Ok(())
     });
     Ok(image.map_err(anyhow::Error::new)?.id)
+}
+
+/// A container that stands still; it goes on when this goes, whatever happened meanwhile.
+struct Frozen {
+    runtime: Runtime,
+    run: RunDir,
+    id: String,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Err(error) = self.runtime.resume(&self.run, &self.id) {
+            output::warn(format_args!("the container is still paused: {}", told(&error)));
+        }
+    }
 }
 
 /// The image's config with what the container was told otherwise, and then with the command line's changes.
@@ -109,7 +125,7 @@ fn changes(
 }
 
 /// Stops a running container for a while, so that its files are of one moment. Where its runtime cannot, it goes on.
-fn freeze(container: &Container) -> Option<(Runtime, RunDir)> {
+fn freeze(container: &Container) -> Option<Frozen> {
     if !container.state.running {
         return None;
     }
@@ -121,7 +137,7 @@ fn freeze(container: &Container) -> Option<(Runtime, RunDir)> {
         Err(anyhow!("it runs without control groups"))
     };
     match paused {
-        Ok(()) => Some((runtime, run)),
+        Ok(()) => Some(Frozen { runtime, run, id: container.id.clone() }),
         Err(error) => {
             output::note(format_args!("the container is not paused meanwhile: {}", told(&error)));
             None

@@ -23,6 +23,11 @@ pub(crate) fn run(args: &MountContainerArgs, store: &StoreArgs) -> Outcome {
     let layers = store.container_layers(&found.id).map_err(anyhow::Error::new)?;
     let driver = store.driver();
     if args.unmount {
+        let runs = found.state.running || store.is_run(&found.id).map_err(anyhow::Error::new)?;
+        if runs && driver.use_count(&layers.id).map_err(anyhow::Error::new)? <= 1 {
+            let what = anyhow!("container {} is mounted for itself alone: it is running", args.container);
+            return Err(Failure::from(what).or_hint("plyfs stop ends it and unmounts"));
+        }
         driver.put(&layers.id, &Servers).map_err(anyhow::Error::new)?;
         return Ok(exit::DONE);
     }
