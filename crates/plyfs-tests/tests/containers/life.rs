@@ -96,6 +96,29 @@ fn what_lives_on_holds_nothing_of_the_caller() {
 }
 
 #[test]
+fn a_copy_of_the_store_leaves_the_containers_alone() {
+    let Some(store) = Store::new() else { return };
+    let id = store.ok(&["run", "-d", "bb", "sleep", "1000"]);
+    // Without what is mounted.
+    let copy = store.scratch.path("copy");
+    let words = ["-a", "-x"].map(std::ffi::OsString::from);
+    plyfs_tests::run(std::process::Command::new("cp").args(words).arg(store.root()).arg(&copy)).ok();
+    let ask = |words: &[&str]| {
+        plyfs_tests::run(plyfs_tests::plyfs().arg("--root").arg(&copy).args(words)).ok().out.trim().to_owned()
+    };
+    assert!(ask(&["ps", "-a"]).contains("Exited"));
+    assert_eq!(ask(&["ps", "-q"]), "");
+    assert_eq!(store.inspect(&id)["State"]["Running"], true);
+    let refused =
+        plyfs_tests::run(plyfs_tests::plyfs().arg("--root").arg(&copy).args(["start", &id])).exits(1);
+    refused.says("another copy of this store");
+    ask(&["rm", &id]);
+    assert_eq!(store.ok(&["ps", "-q"]), &id[..12]);
+    store.ok(&["stop", "-t", "0", &id]);
+    assert_eq!(store.inspect(&id)["State"]["ExitCode"], 137);
+}
+
+#[test]
 fn start_attached_passes_all_on() {
     let Some(store) = Store::new() else { return };
     store.ok(&["create", "-i", "--name", "cat", "bb", "sh", "-c", "cat; exit 3"]);

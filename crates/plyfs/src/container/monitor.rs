@@ -21,8 +21,8 @@ use plyfs_sys::process::{self, Ended};
 
 use super::bundle::{self, Plan};
 use super::messages::{self, Event, Request};
-use super::reconcile::{self, START};
-use super::run_dir::RunDir;
+use super::reconcile::{self, OWNER, START};
+use super::run_dir::{Owner, RunDir};
 use super::runtime::{self, Runtime};
 use super::{etc, rootfs, volumes};
 use crate::cli::containers::MonitorArgs;
@@ -50,6 +50,7 @@ struct Run<'a> {
     layers: ContainerLayers,
     runtime: Runtime,
     dir: RunDir,
+    owner: Owner,
     mounted: Cell<bool>,
     target: Arc<Target>,
 }
@@ -83,7 +84,7 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     let claim = reconcile::claim(&store, &args.id)?
         .ok_or_else(|| anyhow!("container {} is being run by another process", args.id))?;
     let mut container = store.container(&args.id).map_err(anyhow::Error::new)?;
-    if reconcile::is_left(&container)? {
+    if reconcile::is_left(&store, &container)? {
         container = reconcile::bury(&store, &container)?;
     }
     volumes::locate(&store, &mut container);
@@ -91,8 +92,19 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     let layers = store.container_layers(&args.id).map_err(anyhow::Error::new)?;
     let wanted = host.other.get("Runtime").and_then(|name| name.as_str());
     let runtime = Runtime::find(wanted.filter(|name| wanted_by_plyfs(&container, name)))?;
-    let dir = RunDir::make(&args.id)?;
-    let run = Run { store: &store, container, host, layers, runtime, dir, mounted: Cell::new(false), target };
+    let owner = Owner::now(&store, &args.id)?;
+    let dir = RunDir::make(&args.id, &owner)?;
+    let run = Run {
+        store: &store,
+        container,
+        host,
+        layers,
+        runtime,
+        dir,
+        owner,
+        mounted: Cell::new(false),
+        target,
+    };
     let ended = run.begin(wiring, channel).and_then(|(streams, pid)| run.end(streams, pid));
     if let Err(failure) = &ended {
         run.undo();
@@ -136,6 +148,7 @@ impl Run<'_> {
                 container.state.error.clear();
                 container.state.started_at = Timestamp::now();
                 container.state.other.insert(START.to_owned(), start.into());
+                container.state.other.insert(OWNER.to_owned(), self.owner.text().into());
             })
             .map_err(anyhow::Error::new)?;
         let master = streams.master();
@@ -239,6 +252,7 @@ impl Run<'_> {
             container.state.pid = 0;
             container.state.error = failure.unwrap_or_default();
             container.state.other.remove(START);
+            container.state.other.remove(OWNER);
         })?;
         Ok(())
     }
@@ -260,6 +274,7 @@ impl Run<'_> {
             container.state.running = false;
             container.state.pid = 0;
             container.state.other.remove(START);
+            container.state.other.remove(OWNER);
             container.state.exit_code = failure.code.into();
             container.state.error = told(&failure.error);
         })?;
