@@ -175,9 +175,7 @@ fn block_device() -> Option<(u32, u32)> {
         let (major, minor) = text.trim().split_once(':')?;
         Some((major.parse().ok()?, minor.parse().ok()?))
     });
-    if numbers.is_none() {
-        eprintln!("SKIPPED: devices that a container must not open: there is no block device here");
-    }
+    plyfs_tests::gate::gate(numbers.is_some(), "no block device is here");
     numbers
 }
 
