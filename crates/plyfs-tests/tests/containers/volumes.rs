@@ -70,6 +70,9 @@ fn volumes_of_the_image_go_with_the_container() {
     let volumes = || fs::read_dir(store.root().join("volumes")).map(|dir| dir.count()).unwrap_or(0);
     store.ok(&["run", "--rm", "bb", "sh", "-c", "echo a > /home/a; echo b > /srv/x/b"]);
     assert_eq!(volumes(), 0);
+    // Nor is any left of a container that could not be made: /proc takes no directory.
+    store.plyfs(&["create", "-v", "/x", "-v", "/proc/no/way:/y", "bb"]).exits(125);
+    assert_eq!(volumes(), 0);
     store.ok(&["run", "--name", "keeps", "bb", "sh", "-c", "echo a >> /home/a"]);
     assert_eq!(volumes(), 2);
     store.ok(&["start", "-a", "keeps"]);

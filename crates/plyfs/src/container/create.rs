@@ -33,11 +33,13 @@ pub(crate) fn create(store: &Store, args: &CreateArgs, image: &Image) -> Result<
     let mut container = document(store, &id, args, image, config)?;
     let wishes = wishes(args, &container.config)?;
     let host = host_config(args)?;
-    for wish in &wishes {
+    let provided = wishes.iter().try_for_each(|wish| {
         let point = volumes::provide(store, wish)?;
         container.mount_points.insert(point.destination.clone(), point);
-    }
-    let made = publish(store, args, &mut container, &host, image);
+        anyhow::Ok(())
+    });
+    let made =
+        provided.map_err(Failure::from).and_then(|()| publish(store, args, &mut container, &host, image));
     if made.is_err() {
         volumes::remove_nameless(store, &container)?;
     }
