@@ -12,8 +12,10 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, WaitOptions, WaitStatus
 use crate::error::Named;
 use crate::{Errno, Result, SysError};
 
+pub mod inherit;
 pub mod interrupt;
 pub mod probe;
+pub mod ready;
 pub mod signals;
 pub mod terminal;
 pub mod view;

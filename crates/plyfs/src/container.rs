@@ -41,12 +41,17 @@ pub(crate) fn image_index(store: &Store, top: Option<ChainId>) -> Option<PathBuf
     made.inspect_err(|error| tracing::warn!("going without an image index: {error}")).ok()
 }
 
-/// How a container's files are mounted: set-user-id programs and devices are what they are.
-pub(crate) fn how_to_mount(store: &Store, layers: &ContainerLayers) -> impl Fn(&mut MountSpec) + use<> {
+/// How a container's files are mounted: set-user-id programs are what they are. `devices`, too: for who is kept from opening
+/// any by a control group.
+pub(crate) fn how_to_mount(
+    store: &Store,
+    layers: &ContainerLayers,
+    devices: bool,
+) -> impl Fn(&mut MountSpec) + use<> {
     let index = image_index(store, layers.parent);
     move |spec| {
         spec.kernel.nosuid = Some(false);
-        spec.kernel.nodev = Some(false);
+        spec.kernel.nodev = Some(!devices);
         spec.image_index.clone_from(&index);
     }
 }

@@ -23,6 +23,26 @@ pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some() && !process::in_initial_user_namespace()
 }
 
+/// Who this process is: as the user's other processes see it, where [`enter`] made it root.
+pub(crate) fn user_outside() -> u32 {
+    let uid = plyfs_sys::cred::effective_uid();
+    if !is_inside() {
+        return uid;
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outside(&map, uid).unwrap_or(uid)
+}
+
+/// user_namespaces(7): lines of first inside, first outside, count.
+fn outside(map: &str, uid: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (inside, outside, count) = (fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?);
+        let at = uid.checked_sub(inside).filter(|at| *at < count)?;
+        outside.checked_add(at)
+    })
+}
+
 /// Makes sure that this process is root, of the machine or of a namespace. Runs the program again if it is not; then it does
 /// not return. Before the first thread.
 pub(crate) fn enter() -> Result<(), Failure> {
@@ -109,10 +129,11 @@ fn user_name(uid: u32) -> anyhow::Result<String> {
     Ok(line.and_then(|line| line.split(':').next()).unwrap_or_default().to_owned())
 }
 
+/// Other users' lines may hold anything.
 fn read(file: &str) -> anyhow::Result<String> {
-    match std::fs::read_to_string(file) {
+    match std::fs::read(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        text => text.with_context(|| format!("reading {file}")),
+        bytes => Ok(String::from_utf8_lossy(&bytes.with_context(|| format!("reading {file}"))?).into_owned()),
     }
 }
 
@@ -171,6 +192,12 @@ mod tests {
         let text = "root:1:1\nanna:100000:65536\n1000:300000:10\nbob:5:5\nanna:bad:1\n";
         assert_eq!(ranges(text, "anna", 1000), [(100_000, 65_536), (300_000, 10)]);
         assert_eq!(ranges(text, "carl", 1001), []);
+    }
+
+    #[test]
+    fn the_user_outside_is_found() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!([0, 5, 70_000].map(|uid| outside(map, uid)), [Some(1000), Some(100_004), None]);
     }
 
     #[test]

@@ -163,7 +163,7 @@ fn homes() -> Vec<PathBuf> {
 fn own_homes() -> Vec<PathBuf> {
     let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
     let mut homes: Vec<PathBuf> = xdg.map(|dir| dir.join("plyfs")).into_iter().collect();
-    homes.push(PathBuf::from(format!("/tmp/plyfs-{}", plyfs_sys::cred::effective_uid())));
+    homes.push(PathBuf::from(format!("/tmp/plyfs-{}", crate::rootless::user_outside())));
     homes
 }
 

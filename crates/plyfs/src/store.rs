@@ -76,6 +76,12 @@ impl Mounter for Servers {
     fn unmount(&self, target: &Path) -> Result<(), MountError> {
         let quietly = crate::commands::umount::quietly(target);
         let Err(error) = quietly else { return Ok(()) };
+        let mounted = mounts::is_mount_point(target).map_err(|error| MountError::from(error.to_string()))?;
+        if !mounted {
+            // Its server is still there for somebody else, in another mount namespace: nothing to wait for.
+            tracing::warn!("{}", crate::exit::told(&error.error));
+            return Ok(());
+        }
         tracing::info!("{error}; detaching");
         mounts::unmount(target, UnmountFlags::DETACH).map_err(|error| MountError::from(error.to_string()))
     }

@@ -173,6 +173,18 @@ impl Store {
         }
     }
 
+    /// Device and inode of the file that is locked by who runs the container: a copy of the store has others. `None`: it was
+    /// never run.
+    pub fn runner_file(&self, id: &str) -> Result<Option<(u64, u64)>> {
+        use std::os::unix::fs::MetadataExt;
+        let path = self.layout().container(id).join(RUNNER);
+        match fs::metadata(&path) {
+            Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).doing("looking at", &path),
+        }
+    }
+
     /// Does a living process run the container?
     pub fn is_run(&self, id: &str) -> Result<bool> {
         lock::is_held(&self.layout().container(id).join(RUNNER))

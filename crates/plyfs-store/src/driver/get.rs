@@ -103,6 +103,18 @@ impl Driver {
         Ok(MountGuard { driver: self, mounter, id: id.clone(), path, held: true })
     }
 
+    /// How many Gets have not been given back; to look only.
+    pub fn use_count(&self, id: &LayerId) -> Result<u32> {
+        if !self.is_mounted(id)? {
+            return Ok(0);
+        }
+        let path = self.count_file(id);
+        match files::read_text(&path)? {
+            Some(text) => text.parse().map_err(|error| Error::corrupt(&path, error)),
+            None => Ok(1),
+        }
+    }
+
     /// One use less; the last unmounts. Without a Get it is harmless.
     pub fn put(&self, id: &LayerId, mounter: &dyn Mounter) -> Result<()> {
         self.need_writable()?;
@@ -170,12 +182,7 @@ impl Driver {
             self.unmount(id, mounter)?;
             return Ok((0, false));
         }
-        let path = self.count_file(id);
-        let count = match files::read_text(&path)? {
-            Some(text) => text.parse().map_err(|error| Error::corrupt(&path, error))?,
-            None => 1,
-        };
-        Ok((count, true))
+        Ok((self.use_count(id)?, true))
     }
 
     pub(super) fn count_file(&self, id: &LayerId) -> PathBuf {

@@ -21,8 +21,9 @@ pub enum Standing {
     UserNamespace,
 }
 
-/// A private mount namespace for this process, and where needed a user namespace around it. Nothing mounted
-/// after this is seen by the host. Before the first thread.
+/// A mount namespace of this process' own, and where needed a user namespace around it. Nothing mounted after this is seen by
+/// the host; what the host unmounts goes here, too (where it shares its mounts): a copy would keep it in use. Before the
+/// first thread.
 pub fn unshare_mounts() -> Result<Standing> {
     let standing = if super::may_administer() {
         unshare(UnshareFlags::NEWNS)?;
@@ -36,18 +37,22 @@ pub fn unshare_mounts() -> Result<Standing> {
         write_map("/proc/self/gid_map", &format!("{gid} {gid} 1"))?;
         Standing::UserNamespace
     };
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).named("mount(make-rprivate)").map_err(|e| e.on("/"))?;
+    follow_the_host()?;
     Ok(standing)
 }
 
+/// Mounts and unmounts of the host reach into this new mount namespace; nothing reaches out.
+fn follow_the_host() -> Result<()> {
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", slave).named("mount(make-rslave)").map_err(|e| e.on("/"))
+}
+
 /// A user namespace and a mount namespace of our own, in which this process has every capability, and no ids yet: another
-/// process, outside, writes the maps (newuidmap(1)), or this one [`map_own_ids`]. Nothing mounted after this is seen by
-/// the host. Before the first thread.
+/// process, outside, writes the maps (newuidmap(1)), or this one [`map_own_ids`]. Mounts are as after [`unshare_mounts`].
+/// Before the first thread.
 pub fn unshare_users_and_mounts() -> Result<()> {
     unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).named("mount(make-rprivate)").map_err(|e| e.on("/"))
+    follow_the_host()
 }
 
 /// Maps root of this (new, unmapped) user namespace to `uid` and `gid`, which must be what we were before, and nothing

@@ -121,6 +121,44 @@ fn mount_container_counts_its_uses() {
 }
 
 #[test]
+fn a_running_container_keeps_its_mount() {
+    let Some(store) = Store::new() else { return };
+    store.ok(&["run", "-d", "--name", "one", "bb", "sleep", "1000"]);
+    store.plyfs(&["mount-container", "--unmount", "one"]).exits(1).says("it is running");
+    store.ok(&["mount-container", "one"]);
+    store.ok(&["mount-container", "--unmount", "one"]);
+    store.plyfs(&["mount-container", "--unmount", "one"]).exits(1).says("it is running");
+    assert_eq!(store.mounts().len(), 1);
+    store.ok(&["rm", "-f", "one"]);
+}
+
+#[test]
+fn an_interrupted_commit_leaves_nothing_frozen() {
+    let Some(store) = Store::new() else { return };
+    if !plyfs_tests::require_programs(&["runc"]) {
+        return;
+    }
+    let script = "head -c 100000000 /dev/urandom > /big; echo up; sleep 1000";
+    store.ok(&["run", "-d", "--name", "one", "--runtime", "runc", "bb", "sh", "-c", script]);
+    crate::store::wait_for("the big file", || store.ok(&["logs", "one"]) == "up");
+    let pid = store.inspect("one")["State"]["Pid"].to_string();
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let of = |mark: &str| groups.lines().find_map(|line| line.split_once(mark)).map(|(_, group)| group);
+    let (file, thawed) = match of(":freezer:") {
+        Some(group) => (format!("/sys/fs/cgroup/freezer{group}/freezer.state"), "THAWED\n"),
+        None => (format!("/sys/fs/cgroup{}/cgroup.freeze", of("0::").unwrap()), "0\n"),
+    };
+    let state = || fs::read_to_string(&file).unwrap();
+    let mut child = store.command(&["commit", "one", "never:made"]).spawn().unwrap();
+    crate::store::wait_for("the pause", || state() != thawed);
+    plyfs_sys::process::send(child.id(), plyfs_sys::process::signals::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(state(), thawed);
+    assert!(!store.ok(&["images"]).contains("never"));
+    store.ok(&["rm", "-f", "one"]);
+}
+
+#[test]
 fn inspect_is_an_array_like_dockers() {
     let Some(store) = Store::new() else { return };
     let id = store.ok(&["create", "--name", "one", "-l", "a=b", "bb", "echo", "hi"]);

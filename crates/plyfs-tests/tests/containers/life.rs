@@ -66,6 +66,59 @@ fn detached_stopped_started_and_removed() {
 }
 
 #[test]
+fn what_lives_on_holds_nothing_of_the_caller() {
+    let Some(store) = Store::new() else { return };
+    let (lock, here) = (store.scratch.file("lock", ""), store.scratch.path("here"));
+    fs::create_dir(&here).unwrap();
+    let plyfs = store.command(&["run", "-d", "--runtime", "./crun", "bb", "sleep", "1000"]);
+    // A runtime by a relative path, too.
+    let script = format!("ln -s $(command -v crun) crun; exec 9> {}; exec \"$@\"", lock.display());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &script, "sh"]).arg(plyfs.get_program()).args(plyfs.get_args()).current_dir(&here);
+    let id = plyfs_tests::run(&mut shell).ok().out.trim().to_owned();
+    let mut seen = 0;
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if !String::from_utf8_lossy(&line).contains(store.root().to_str().unwrap()) {
+            continue;
+        }
+        seen += 1;
+        let held = fs::read_dir(entry.path().join("fd")).unwrap().flatten();
+        let held: Vec<_> = held.filter_map(|fd| fs::read_link(fd.path()).ok()).collect();
+        assert!(!held.contains(&lock), "{:?} holds {held:?}", String::from_utf8_lossy(&line));
+        assert_eq!(fs::read_link(entry.path().join("cwd")).unwrap(), std::path::Path::new("/"));
+    }
+    // The monitor and the server.
+    assert!(seen >= 2, "{seen}");
+    store.ok(&["stop", "-t", "0", &id]);
+    store.ok(&["start", &id]);
+    store.ok(&["rm", "-f", &id]);
+}
+
+#[test]
+fn a_copy_of_the_store_leaves_the_containers_alone() {
+    let Some(store) = Store::new() else { return };
+    let id = store.ok(&["run", "-d", "bb", "sleep", "1000"]);
+    // Without what is mounted.
+    let copy = store.scratch.path("copy");
+    let words = ["-a", "-x"].map(std::ffi::OsString::from);
+    plyfs_tests::run(std::process::Command::new("cp").args(words).arg(store.root()).arg(&copy)).ok();
+    let ask = |words: &[&str]| {
+        plyfs_tests::run(plyfs_tests::plyfs().arg("--root").arg(&copy).args(words)).ok().out.trim().to_owned()
+    };
+    assert!(ask(&["ps", "-a"]).contains("Exited"));
+    assert_eq!(ask(&["ps", "-q"]), "");
+    assert_eq!(store.inspect(&id)["State"]["Running"], true);
+    let refused =
+        plyfs_tests::run(plyfs_tests::plyfs().arg("--root").arg(&copy).args(["start", &id])).exits(1);
+    refused.says("another copy of this store");
+    ask(&["rm", &id]);
+    assert_eq!(store.ok(&["ps", "-q"]), &id[..12]);
+    store.ok(&["stop", "-t", "0", &id]);
+    assert_eq!(store.inspect(&id)["State"]["ExitCode"], 137);
+}
+
+#[test]
 fn start_attached_passes_all_on() {
     let Some(store) = Store::new() else { return };
     store.ok(&["create", "-i", "--name", "cat", "bb", "sh", "-c", "cat; exit 3"]);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
 
 use plyfs_tests::require_programs;
 use serde_json::json;
@@ -52,6 +53,36 @@ fn streams_are_apart_and_whole() {
     // Without -i there is no input.
     let out = store.fed(&["run", "--rm", "bb", "cat"], Vec::new());
     assert!(out.status.success() && out.stdout.is_empty());
+}
+
+#[test]
+fn a_slow_reader_gets_everything() {
+    let Some(store) = Store::new() else { return };
+    let mut command = store.command(&["run", "--name", "slow", "bb", "seq", "1", "40000"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    // Longer than output is waited for when nobody writes any.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let text = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(text.lines().count(), 40000);
+    assert!(text.ends_with("\n40000\n"));
+    assert_eq!(store.ok(&["logs", "slow"]), text.trim_end());
+    // One who goes early does not keep the rest from the log.
+    let mut command = store.command(&["run", "--name", "gone", "bb", "seq", "1", "40000"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    child.wait().unwrap();
+    assert_eq!(store.ok(&["wait", "gone"]), "0");
+    assert_eq!(store.ok(&["logs", "--tail", "1", "gone"]), "40000");
+}
+
+#[test]
+fn a_terminal_is_asked_for_before_anything_is_made() {
+    let Some(store) = Store::new() else { return };
+    let out = store.fed(&["run", "-it", "bb", "true"], Vec::new());
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("the input device is not a TTY"));
+    assert_eq!(store.ok(&["ps", "-aq"]), "");
 }
 
 #[test]
@@ -135,6 +166,52 @@ fn set_user_id_programs_and_devices_work() {
     let script = "cp() { cat $1 > $2; }; cp /bin/busybox /su; chmod 4755 /su; stat -c %a /su; test -c /dev/null && echo dev";
     assert_eq!(store.ok(&["run", "--name", "su", "bb", "sh", "-c", script]), "4755\ndev");
     assert_eq!(fs::metadata(store.layer("su").join("su")).unwrap().mode() & 0o7777, 0o4755);
+}
+
+/// A block device of this machine: major, minor.
+fn block_device() -> Option<(u32, u32)> {
+    let numbers = fs::read_dir("/sys/class/block").unwrap().flatten().find_map(|one| {
+        let text = fs::read_to_string(one.path().join("dev")).ok()?;
+        let (major, minor) = text.trim().split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    });
+    plyfs_tests::gate::gate(numbers.is_some(), "no block device is here");
+    numbers
+}
+
+#[test]
+fn no_container_opens_a_device_of_the_host() {
+    let Some((store, (major, minor))) = Store::new().zip(block_device()) else { return };
+    let make = |at: &std::path::Path| {
+        let numbers = [major, minor].map(|number| number.to_string());
+        plyfs_tests::run(std::process::Command::new("mknod").arg(at).arg("b").args(&numbers)).ok();
+    };
+    // Made by the container itself, or there with its files; in its own layer and in a volume.
+    let script = format!(
+        "mknod /own b {major} {minor}; mknod /v/own b {major} {minor}; for at in /own /v/own /given /v/given; do
+         if head -c 1 $at > /tmp/out 2> /tmp/err; then echo opened $at; else cat /tmp/err; fi; done; echo x > /dev/null && echo null"
+    );
+    for runtime in ["crun", "runc"] {
+        if !require_programs(&[runtime]) {
+            continue;
+        }
+        let words =
+            ["create", "--name", runtime, "--runtime", runtime, "-v", "vol:/v", "--tmpfs", "/tmp", "bb"];
+        store.ok(&[&words[..], &["sh", "-c", &script]].concat());
+        make(&store.layer(runtime).join("given"));
+        let volume = store.root().join("volumes/vol/_data/given");
+        if !volume.exists() {
+            make(&volume);
+        }
+        let out = store.ok(&["start", "-a", runtime]);
+        assert!(!out.contains("opened") && out.ends_with("null"), "{runtime}: {out}");
+        assert_eq!(out.matches("given: ").count(), 2, "{runtime}: {out}");
+        let closed = ["create", "--name", "closed", "--read-only", "--runtime", runtime, "bb"];
+        store.ok(&[&closed[..], &["head", "-c", "1", "/given"]].concat());
+        make(&store.layer("closed").join("given"));
+        store.plyfs(&["start", "-a", "closed"]).exits(1).says("given: ");
+        store.ok(&["rm", "closed"]);
+    }
 }
 
 #[test]

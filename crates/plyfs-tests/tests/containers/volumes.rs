@@ -30,6 +30,22 @@ fn binds_are_the_hosts_own_files() {
 }
 
 #[test]
+fn what_lies_in_another_is_mounted_after_it() {
+    let Some(store) = Store::new() else { return };
+    let (etc, deep) = (store.scratch.path("etc"), store.scratch.path("deep"));
+    let binds = [format!("{}:/etc", etc.display()), format!("{}:/tmpfs/a/b", deep.display())];
+    let script =
+        "for f in resolv.conf hosts hostname; do grep -q \" /etc/$f \" /proc/self/mountinfo && echo $f; done
+                  cat /etc/hostname; echo x > /tmpfs/a/b/x; echo y > /etc/y";
+    let words = ["run", "--rm", "--hostname", "me", "--tmpfs", "/tmpfs", "-v", &binds[0], "-v", &binds[1]];
+    let out = store.ok(&[&words[..], &["bb", "sh", "-c", script]].concat());
+    assert_eq!(out, "resolv.conf\nhosts\nhostname\nme");
+    assert!(etc.join("y").exists() && deep.join("x").exists());
+    // They lie over the host's directory, not in it.
+    assert_eq!(fs::read(etc.join("hostname")).unwrap(), b"");
+}
+
+#[test]
 fn volumes_are_filled_once_and_shared() {
     let Some(store) = Store::new() else { return };
     // From the image, with owners and modes.
@@ -53,6 +69,9 @@ fn volumes_of_the_image_go_with_the_container() {
     };
     let volumes = || fs::read_dir(store.root().join("volumes")).map(|dir| dir.count()).unwrap_or(0);
     store.ok(&["run", "--rm", "bb", "sh", "-c", "echo a > /home/a; echo b > /srv/x/b"]);
+    assert_eq!(volumes(), 0);
+    // Nor is any left of a container that could not be made: /proc takes no directory.
+    store.plyfs(&["create", "-v", "/x", "-v", "/proc/no/way:/y", "bb"]).exits(125);
     assert_eq!(volumes(), 0);
     store.ok(&["run", "--name", "keeps", "bb", "sh", "-c", "echo a >> /home/a"]);
     assert_eq!(volumes(), 2);

@@ -13,10 +13,12 @@ use std::thread::JoinHandle;
 use anyhow::{Context, anyhow};
 use plyfs_store::containers::Container;
 use plyfs_sys::channel::Channel;
+use plyfs_sys::process;
 use plyfs_sys::process::signals::{self, Signals};
 use plyfs_sys::process::terminal::{self, Raw};
 
 use super::messages::{self, Event, Request};
+use super::runtime;
 use crate::cli::containers::MONITOR;
 use crate::cli::store::StoreArgs;
 use crate::exit::{self, Failure};
@@ -128,6 +130,12 @@ fn monitor(store: &StoreArgs, root: &Path, id: &str) -> anyhow::Result<Channel> 
         command.arg("--writable");
     }
     command.arg(MONITOR).arg(id).stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+    // It outlives us: a lock or a pipe of our caller's must not live as long, nor his directory stay in use.
+    process::inherit::standard_streams_only(&mut command);
+    command.current_dir("/");
+    if let Some(runtime) = runtime::from_environment()? {
+        command.env(runtime::VARIABLE, runtime);
+    }
     command.spawn().context("starting the container's monitor")?;
     Ok(ours)
 }

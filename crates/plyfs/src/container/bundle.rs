@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use oci_spec::runtime::{
-    Capability, Linux, LinuxCapabilities, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
-    MountBuilder, Process, Root, Spec, User,
+    Capability, Linux, LinuxCapabilities, LinuxDeviceCgroupBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, LinuxResources, Mount, MountBuilder, Process, Root, Spec, User,
 };
 use plyfs_store::containers::{Container, HostConfig};
 
@@ -90,7 +90,8 @@ pub(crate) fn write(plan: &Plan<'_>, bundle: &Path) -> anyhow::Result<()> {
 
 fn spec(plan: &Plan<'_>) -> anyhow::Result<Spec> {
     let mut root = Root::default();
-    root.set_path(plan.root.to_owned()).set_readonly(Some(plan.host.readonly_rootfs));
+    let read_only = plan.host.readonly_rootfs && plan.cgroups;
+    root.set_path(plan.root.to_owned()).set_readonly(Some(read_only));
     let mut spec = Spec::default();
     spec.set_version("1.0.2".to_owned())
         .set_root(Some(root))
@@ -116,7 +117,7 @@ fn process(plan: &Plan<'_>) -> Process {
         .set_args(Some(args))
         .set_env(Some(env))
         .set_cwd(PathBuf::from(cwd))
-        .set_capabilities(Some(capabilities(who.uid)))
+        .set_capabilities(Some(capabilities(who.uid, plan.cgroups)))
         .set_no_new_privileges(Some(false))
         // The caller's own: raising one needs CAP_SYS_RESOURCE.
         .set_rlimits(None)
@@ -124,9 +125,13 @@ fn process(plan: &Plan<'_>) -> Process {
     process
 }
 
-/// As execve(2) would have it: those of another user are none until he runs a set-user-id program.
-fn capabilities(uid: u32) -> LinuxCapabilities {
-    let all: HashSet<Capability> = CAPABILITIES.into_iter().collect();
+/// As execve(2) would have it: those of another user are none until he runs a set-user-id program. Without control groups
+/// nothing keeps a device that was made from being opened: then none is made.
+fn capabilities(uid: u32, cgroups: bool) -> LinuxCapabilities {
+    let mut all: HashSet<Capability> = CAPABILITIES.into_iter().collect();
+    if !cgroups {
+        all.remove(&Capability::Mknod);
+    }
     let own = if uid == 0 { all.clone() } else { HashSet::new() };
     let mut sets = LinuxCapabilities::default();
     sets.set_bounding(Some(all))
@@ -143,14 +148,38 @@ fn mounts(plan: &Plan<'_>) -> anyhow::Result<Vec<Mount>> {
     for (at, kind, source, options) in system {
         mounts.push(mount(at, kind, Path::new(source), options.iter().map(ToString::to_string).collect())?);
     }
-    let bind = |at: &str, source: &Path, writable: bool| {
+    mounts.extend(by_depth(own_mounts(plan)?));
+    if !plan.cgroups {
+        // The root is mounted without devices, but crun clears a bind's flags that it is not told, and making the root
+        // read-only by itself would clear them again. Last, for what is made in the root before; as `/` it is refused.
+        let access = if plan.host.readonly_rootfs { "ro" } else { "rw" };
+        let options = ["bind", "remount", "nodev", access].map(str::to_owned).into();
+        mounts.push(mount("/.", "bind", plan.root, options)?);
+    }
+    Ok(mounts)
+}
+
+/// What lies in another comes after it, whatever made them.
+fn by_depth(mut mounts: Vec<Mount>) -> Vec<Mount> {
+    mounts.sort_by_key(|mount| mount.destination().components().count());
+    mounts
+}
+
+/// The files of `etc`, the tmpfs, the volumes.
+fn own_mounts(plan: &Plan<'_>) -> anyhow::Result<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    let bind = |at: &str, source: &Path, writable: bool, devices: bool| {
         let access = if writable { "rw" } else { "ro" };
-        mount(at, "bind", source, ["rbind", "rprivate", access].map(str::to_owned).into())
+        let mut options: Vec<String> = ["rbind", "rprivate", access].map(str::to_owned).into();
+        if !devices {
+            options.push("nodev".to_owned());
+        }
+        mount(at, "bind", source, options)
     };
     let points = &plan.container.mount_points;
     for (file, at) in etc::FILES {
         if !points.contains_key(at) {
-            mounts.push(bind(at, &plan.dir.join(file), !plan.host.readonly_rootfs)?);
+            mounts.push(bind(at, &plan.dir.join(file), !plan.host.readonly_rootfs, true)?);
         }
     }
     for (at, options) in tmpfs_of(plan.host) {
@@ -158,9 +187,10 @@ fn mounts(plan: &Plan<'_>) -> anyhow::Result<Vec<Mount>> {
         all.extend(options.split(',').filter(|option| !option.is_empty()).map(str::to_owned));
         mounts.push(mount(&at, "tmpfs", Path::new("tmpfs"), all)?);
     }
-    // Sorted by place: what lies in another comes after it.
     for point in points.values() {
-        mounts.push(bind(&point.destination, Path::new(&point.source), point.rw)?);
+        // A volume may have been filled with an image's devices; a path of the host was chosen with what is in it.
+        let devices = plan.cgroups || point.kind != "volume";
+        mounts.push(bind(&point.destination, Path::new(&point.source), point.rw, devices)?);
     }
     Ok(mounts)
 }
@@ -193,10 +223,18 @@ fn linux(plan: &Plan<'_>) -> anyhow::Result<Linux> {
         .set_masked_paths(words(&MASKED))
         .set_readonly_paths(words(&READ_ONLY))
         .set_rootfs_propagation(None);
-    if !plan.cgroups {
-        linux.set_resources(None);
-    }
+    linux.set_resources(Some(resources()?));
     Ok(linux)
+}
+
+/// No device but those that runtimes add themselves (runtime-spec config-linux.md, "Default Devices"), as Docker has it.
+/// Where the runtime makes no control groups, this keeps nothing away: see [`capabilities`] and
+/// [`how_to_mount`](crate::container::how_to_mount).
+fn resources() -> anyhow::Result<LinuxResources> {
+    let none = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build()?;
+    let mut resources = LinuxResources::default();
+    resources.set_devices(Some(vec![none]));
+    Ok(resources)
 }
 
 /// Of a container made by somebody else: what plyfs cannot build is no network.
@@ -218,10 +256,11 @@ mod tests {
         let plan = Plan { container: &container, host: &host, dir, root, who: &who, cgroups: false };
         let json = serde_json::to_value(spec(&plan).unwrap()).unwrap();
         let at = |pointer: &str| json.pointer(pointer).cloned().unwrap_or_default();
-        assert_eq!(at("/root/readonly"), true);
         assert_eq!(at("/process/noNewPrivileges"), false);
         assert_eq!(at("/process/capabilities/effective"), serde_json::json!([]));
-        assert_eq!(at("/process/capabilities/bounding").as_array().unwrap().len(), 14);
+        assert_eq!(at("/process/capabilities/bounding").as_array().unwrap().len(), 13);
+        assert!(!at("/process/capabilities/bounding").as_array().unwrap().contains(&"CAP_MKNOD".into()));
+        assert_eq!(at("/linux/resources/devices"), serde_json::json!([{"allow": false, "access": "rwm"}]));
         assert_eq!(at("/process/rlimits"), serde_json::Value::Null);
         assert_eq!(at("/linux/seccomp"), serde_json::Value::Null);
         let kinds: Vec<_> =
@@ -229,6 +268,8 @@ mod tests {
         assert_eq!(kinds, ["pid", "ipc", "uts", "mount", "network"]);
         let mounts = at("/mounts");
         assert!(mounts.as_array().unwrap().iter().all(|mount| mount["type"] != "cgroup"));
+        let root = mounts.as_array().unwrap().last().unwrap();
+        assert_eq!(root["options"], serde_json::json!(["bind", "remount", "nodev", "ro"]));
         let hosts =
             mounts.as_array().unwrap().iter().find(|mount| mount["destination"] == "/etc/hosts").unwrap();
         assert_eq!(hosts["options"], serde_json::json!(["rbind", "rprivate", "ro"]));

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -49,7 +49,15 @@ pub(crate) struct Log {
 impl Log {
     /// Goes on where an earlier run ended.
     pub(crate) fn open(path: &Path) -> io::Result<Log> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
+        let mut last = [b'\n'];
+        if let Some(at) = file.metadata()?.len().checked_sub(1) {
+            file.read_exact_at(&mut last, at)?;
+        }
+        if last != [b'\n'] {
+            // The machine went down in the middle of a record: it must not spoil the next one.
+            file.write_all(b"\n")?;
+        }
         Ok(Log { file: Mutex::new(file) })
     }
 
@@ -116,14 +124,20 @@ impl Reader {
         Ok(Reader { file: io::BufReader::new(File::open(path)?), partial: Vec::new() })
     }
 
-    /// The next record; `None` when there is no whole one yet.
+    /// The next record; `None` when there is no whole one yet. Lines that are none (a crash tears them) are told of and passed
+    /// over.
     pub(crate) fn next(&mut self) -> io::Result<Option<Record>> {
-        self.file.read_until(b'\n', &mut self.partial)?;
-        if self.partial.last() != Some(&b'\n') {
-            return Ok(None);
+        loop {
+            self.file.read_until(b'\n', &mut self.partial)?;
+            if self.partial.last() != Some(&b'\n') {
+                return Ok(None);
+            }
+            let line = std::mem::take(&mut self.partial);
+            match serde_json::from_slice(&line) {
+                Ok(record) => return Ok(Some(record)),
+                Err(error) => tracing::warn!("a line of the log is no record, left out: {error}"),
+            }
         }
-        let line = std::mem::take(&mut self.partial);
-        serde_json::from_slice(&line).map(Some).map_err(io::Error::from)
     }
 }
 
@@ -154,6 +168,19 @@ mod tests {
         let long = vec![b'x'; LONGEST + 5];
         let cut = written(&[&long, b"\n"]);
         assert_eq!(cut.iter().map(String::len).collect::<Vec<_>>(), [LONGEST, 6]);
+    }
+
+    #[test]
+    fn a_torn_record_costs_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        Log::open(&path).unwrap().write(Stream::Stdout, b"one\n").unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&whole[..], b"no record\n", &whole[..10]].concat()).unwrap();
+        Log::open(&path).unwrap().write(Stream::Stdout, b"two\n").unwrap();
+        let mut reader = Reader::open(&path).unwrap();
+        let mut next = || reader.next().unwrap().map(|record| record.log);
+        assert_eq!([next(), next(), next()], [Some("one\n".to_owned()), Some("two\n".to_owned()), None]);
     }
 
     #[test]

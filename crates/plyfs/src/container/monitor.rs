@@ -21,8 +21,8 @@ use plyfs_sys::process::{self, Ended};
 
 use super::bundle::{self, Plan};
 use super::messages::{self, Event, Request};
-use super::reconcile::{self, START};
-use super::run_dir::RunDir;
+use super::reconcile::{self, OWNER, START};
+use super::run_dir::{Owner, RunDir};
 use super::runtime::{self, Runtime};
 use super::{etc, rootfs, volumes};
 use crate::cli::containers::MonitorArgs;
@@ -50,6 +50,7 @@ struct Run<'a> {
     layers: ContainerLayers,
     runtime: Runtime,
     dir: RunDir,
+    owner: Owner,
     mounted: Cell<bool>,
     target: Arc<Target>,
 }
@@ -83,7 +84,7 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     let claim = reconcile::claim(&store, &args.id)?
         .ok_or_else(|| anyhow!("container {} is being run by another process", args.id))?;
     let mut container = store.container(&args.id).map_err(anyhow::Error::new)?;
-    if reconcile::is_left(&container)? {
+    if reconcile::is_left(&store, &container)? {
         container = reconcile::bury(&store, &container)?;
     }
     volumes::locate(&store, &mut container);
@@ -91,8 +92,19 @@ fn watch(args: &MonitorArgs, store: &StoreArgs, channel: &Arc<Channel>) -> Resul
     let layers = store.container_layers(&args.id).map_err(anyhow::Error::new)?;
     let wanted = host.other.get("Runtime").and_then(|name| name.as_str());
     let runtime = Runtime::find(wanted.filter(|name| wanted_by_plyfs(&container, name)))?;
-    let dir = RunDir::make(&args.id)?;
-    let run = Run { store: &store, container, host, layers, runtime, dir, mounted: Cell::new(false), target };
+    let owner = Owner::now(&store, &args.id)?;
+    let dir = RunDir::make(&args.id, &owner)?;
+    let run = Run {
+        store: &store,
+        container,
+        host,
+        layers,
+        runtime,
+        dir,
+        owner,
+        mounted: Cell::new(false),
+        target,
+    };
     let ended = run.begin(wiring, channel).and_then(|(streams, pid)| run.end(streams, pid));
     if let Err(failure) = &ended {
         run.undo();
@@ -131,6 +143,7 @@ impl Run<'_> {
                 container.state.error.clear();
                 container.state.started_at = Timestamp::now();
                 container.state.other.insert(START.to_owned(), start.into());
+                container.state.other.insert(OWNER.to_owned(), self.owner.text().into());
             })
             .map_err(anyhow::Error::new)?;
         let master = streams.master();
@@ -146,7 +159,7 @@ impl Run<'_> {
 
     /// Makes the container's files visible.
     fn mount(&self) -> anyhow::Result<std::path::PathBuf> {
-        let how = super::how_to_mount(self.store, &self.layers);
+        let how = super::how_to_mount(self.store, &self.layers, self.runtime.cgroups);
         let path = self.store.driver().get_with(&self.layers.id, &Servers, &how)?;
         self.mounted.set(true);
         Ok(path)
@@ -215,15 +228,19 @@ impl Run<'_> {
         Ok(ended.shell_code())
     }
 
+    /// The exit code is written down before anything that may fail; that it runs no more, when all is put away: others wait
+    /// for it.
     fn settle(&self, ended: Ended) -> anyhow::Result<()> {
         let id = &self.container.id;
-        if let Err(error) = self.runtime.delete(&self.dir, id) {
-            tracing::warn!("{}", told(&error));
+        self.store.update_container(id, |container| {
+            container.state.exit_code = ended.shell_code().into();
+            container.state.finished_at = Timestamp::now();
+        })?;
+        // What is left then, its directory says: the next command that looks at the container puts it away.
+        let failure = self.tidy(ended).err().map(|error| told(&error));
+        if let Some(words) = &failure {
+            tracing::warn!("{words}");
         }
-        std::fs::write(self.dir.file("exit"), ended.shell_code().to_string())?;
-        self.mounted.set(false);
-        self.store.driver().put(&self.layers.id, &Servers)?;
-        self.dir.remove()?;
         if self.host.auto_remove {
             // Removed in a moment. Should we die before: as one that runs and has no monitor it goes all the same.
             return Ok(());
@@ -232,11 +249,22 @@ impl Run<'_> {
             container.state.running = false;
             container.state.paused = false;
             container.state.pid = 0;
-            container.state.exit_code = ended.shell_code().into();
-            container.state.finished_at = Timestamp::now();
+            container.state.error = failure.unwrap_or_default();
             container.state.other.remove(START);
+            container.state.other.remove(OWNER);
         })?;
         Ok(())
+    }
+
+    fn tidy(&self, ended: Ended) -> anyhow::Result<()> {
+        let code = std::fs::write(self.dir.file("exit"), ended.shell_code().to_string());
+        if let Err(error) = self.runtime.delete(&self.dir, &self.container.id) {
+            tracing::warn!("{}", told(&error));
+        }
+        self.mounted.set(false);
+        self.store.driver().put(&self.layers.id, &Servers)?;
+        code?;
+        self.dir.remove()
     }
 
     /// What `inspect` and `ps` tell of a start that failed, as Docker's do.
@@ -245,6 +273,7 @@ impl Run<'_> {
             container.state.running = false;
             container.state.pid = 0;
             container.state.other.remove(START);
+            container.state.other.remove(OWNER);
             container.state.exit_code = failure.code.into();
             container.state.error = told(&failure.error);
         })?;

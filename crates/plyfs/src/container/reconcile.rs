@@ -10,7 +10,7 @@ use plyfs_store::Store;
 use plyfs_store::containers::Container;
 use plyfs_sys::process::{self, signals};
 
-use super::run_dir::RunDir;
+use super::run_dir::{Owner, RunDir, Whose};
 use super::runtime::Runtime;
 use super::volumes;
 use crate::exit::told;
@@ -25,6 +25,8 @@ const GLANCE: Duration = Duration::from_millis(200);
 
 /// In [`plyfs_store::containers::State::other`]: with the pid it names the process for ever.
 pub(crate) const START: &str = "PlyfsPidStart";
+/// Beside it: the text of the [`Owner`]. The process of a copy's container is another's.
+pub(crate) const OWNER: &str = "PlyfsRunner";
 
 /// Claims a container; `None`: it has a monitor.
 pub(crate) fn claim(store: &Store, id: &str) -> anyhow::Result<Option<File>> {
@@ -52,7 +54,7 @@ pub(crate) fn all(store: &Store) {
 
 /// Was it being run by somebody who is dead? A start that was not yet recorded has left its directory.
 pub(crate) fn is_lost(store: &Store, container: &Container) -> anyhow::Result<bool> {
-    Ok((container.state.running || RunDir::of(&container.id)?.is_there()) && !store.is_run(&container.id)?)
+    Ok(is_left(store, container)? && !store.is_run(&container.id)?)
 }
 
 /// A container as it is after it was put in order; `None` if it was to be removed at its end.
@@ -63,7 +65,7 @@ pub(crate) fn one(store: &Store, container: &Container) -> anyhow::Result<Option
     let Some(claim) = claim(store, &container.id)? else { return Ok(Some(container.clone())) };
     // Its monitor may have ended properly just now.
     let container = match store.container(&container.id) {
-        Ok(container) if is_left(&container)? => container,
+        Ok(container) if is_left(store, &container)? => container,
         Ok(container) => return Ok(Some(container)),
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -77,8 +79,12 @@ pub(crate) fn one(store: &Store, container: &Container) -> anyhow::Result<Option
 }
 
 /// Something is left of a run. Asked by who has the claim.
-pub(crate) fn is_left(container: &Container) -> anyhow::Result<bool> {
-    Ok(container.state.running || RunDir::of(&container.id)?.is_there())
+pub(crate) fn is_left(store: &Store, container: &Container) -> anyhow::Result<bool> {
+    if container.state.running {
+        return Ok(true);
+    }
+    let whose = RunDir::of(&container.id)?.whose(&Owner::now(store, &container.id)?);
+    Ok(whose.is_some_and(|whose| whose != Whose::Anothers))
 }
 
 /// Ends what is left of a run that nobody watches, and records it. The caller has the claim.
@@ -94,26 +100,33 @@ pub(crate) fn bury(store: &Store, container: &Container) -> anyhow::Result<Conta
         container.state.exit_code = UNKNOWN;
         container.state.finished_at = Timestamp::now();
         container.state.other.remove(START);
+        container.state.other.remove(OWNER);
     })?;
     Ok(after)
 }
 
-/// Ends what is left of a run: processes, mounts, its directory.
+/// Ends what is left of a run: processes, mounts, its directory. Not those of the store that this one is a copy of.
 fn clear(store: &Store, container: &Container) -> anyhow::Result<()> {
     let run = RunDir::of(&container.id)?;
-    if let Some(program) = run.runtime() {
+    let owner = Owner::now(store, &container.id)?;
+    let whose = run.whose(&owner);
+    if let Some(program) = run.runtime().filter(|_| whose == Some(Whose::Ours)) {
         // The process below is the runtime's to kill, but not only its.
         if let Err(error) = Runtime::at(program).delete(&run, &container.id) {
             tracing::info!("{}", told(&error));
         }
     }
-    kill(container).context("killing what is left of it")?;
+    kill(container, &owner).context("killing what is left of it")?;
     let layers = store.container_layers(&container.id)?;
     store.driver().release(&layers.id, &Servers)?;
-    run.remove()
+    if whose == Some(Whose::Anothers) { Ok(()) } else { run.remove() }
 }
 
-fn kill(container: &Container) -> anyhow::Result<()> {
+fn kill(container: &Container, owner: &Owner) -> anyhow::Result<()> {
+    let written = container.state.other.get(OWNER).and_then(serde_json::Value::as_str).unwrap_or_default();
+    if owner.whose(written) != Whose::Ours {
+        return Ok(());
+    }
     let pid = container.state.pid;
     let Some(start) = container.state.other.get(START).and_then(serde_json::Value::as_u64) else {
         return Ok(());

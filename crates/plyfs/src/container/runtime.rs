@@ -19,7 +19,7 @@ const KNOWN: [&str; 3] = ["crun", "runc", "youki"];
 /// Root's programs, where PATH lacks them.
 const PLACES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Names a runtime, if no option does.
-const VARIABLE: &str = "PLYFS_RUNTIME";
+pub(crate) const VARIABLE: &str = "PLYFS_RUNTIME";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// A runtime, and how it gets on with this host's control groups.
@@ -148,6 +148,23 @@ pub(crate) fn refusal_code(words: &str) -> u8 {
     } else {
         exit::TRY_FAILED
     }
+}
+
+/// What the environment says, good in any directory.
+pub(crate) fn from_environment() -> anyhow::Result<Option<String>> {
+    let said = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+    said.map(|name| absolute(&name)).transpose()
+}
+
+/// A runtime's name as it is; a path from the root on: it is used later, from elsewhere.
+pub(crate) fn absolute(name: &str) -> anyhow::Result<String> {
+    if !name.contains('/') {
+        return Ok(name.to_owned());
+    }
+    let path = std::path::absolute(name).with_context(|| format!("finding the runtime {name}"))?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| anyhow!("the runtime's path {} is no UTF-8", path.display()))
 }
 
 fn look_up(name: &str) -> Option<PathBuf> {

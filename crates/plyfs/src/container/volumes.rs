@@ -142,7 +142,9 @@ pub(crate) fn provide(store: &Store, intent: &Intent, wish: &Wish) -> anyhow::Re
     };
     let dir = data(store, &name);
     let (volumes, one) = (store.layout().volumes(), store.layout().volume(&name));
-    for (dir, mode) in [(&volumes, 0o701), (&one, 0o701), (&dir, 0o755)] {
+    // Closed: set-user-id programs of containers are nothing for this machine's users to run (CVE-2021-41091). Containers
+    // reach theirs by a mount. The store's own root may have been there before, open.
+    for (dir, mode) in [(&volumes, 0o700), (&one, 0o700), (&dir, 0o755)] {
         match DirBuilder::new().mode(mode).create(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(error).with_context(|| format!("making {}", dir.display()));

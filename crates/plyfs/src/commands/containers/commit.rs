@@ -28,13 +28,11 @@ pub(crate) fn run(args: &CommitArgs, store: &StoreArgs) -> Outcome {
     let container = find(&store, &args.container)?;
     let parent: ImageId = container.image.parse().map_err(anyhow::Error::new)?;
     let changes = changes(&store, args, &container, &parent)?;
-    // Before it is paused: whatever comes, it is resumed.
+    // Before it is frozen: who presses Ctrl-C wants no image, and the container to go on.
     let cancel = by_signals(Insist::Never)?;
     let frozen = if args.pause { freeze(&container) } else { None };
     let image = commit(&store, &container, &parent, &changes, names.into_iter().collect(), &cancel);
-    if let Some((runtime, run)) = frozen {
-        runtime.resume(&run, &container.id)?;
-    }
+    drop(frozen);
     output::raw(format!("{}\n", image?).as_bytes())?;
     Ok(exit::DONE)
 }
@@ -65,6 +63,21 @@ fn commit(
         Ok(())
     });
     Ok(image.map_err(anyhow::Error::new)?.id)
+}
+
+/// A container that stands still; it goes on when this goes, whatever happened meanwhile.
+struct Frozen {
+    runtime: Runtime,
+    run: RunDir,
+    id: String,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Err(error) = self.runtime.resume(&self.run, &self.id) {
+            output::warn(format_args!("the container is still paused: {}", told(&error)));
+        }
+    }
 }
 
 /// The image's config with what the container was told otherwise, and then with the command line's changes.
@@ -106,7 +119,7 @@ fn changes(
 }
 
 /// Stops a running container for a while, so that its files are of one moment. Where its runtime cannot, it goes on.
-fn freeze(container: &Container) -> Option<(Runtime, RunDir)> {
+fn freeze(container: &Container) -> Option<Frozen> {
     if !container.state.running {
         return None;
     }
@@ -118,7 +131,7 @@ fn freeze(container: &Container) -> Option<(Runtime, RunDir)> {
         Err(anyhow!("it runs without control groups"))
     };
     match paused {
-        Ok(()) => Some((runtime, run)),
+        Ok(()) => Some(Frozen { runtime, run, id: container.id.clone() }),
         Err(error) => {
             output::note(format_args!("the container is not paused meanwhile: {}", told(&error)));
             None

@@ -82,26 +82,39 @@ fn first(
     tail: Option<usize>,
     show: &dyn Fn(&Record) -> Result<bool, Failure>,
 ) -> Result<bool, Failure> {
-    let mut kept = VecDeque::new();
+    let mut kept = Tail::default();
     while let Some(record) = reader.next().context("reading the log")? {
         match tail {
             None if !show(&record)? => return Ok(false),
             None => {}
-            Some(most) => {
-                kept.push_back(record);
-                // Pieces of one long line count as one.
-                while kept.iter().filter(|record| record.log.ends_with('\n')).count() > most {
-                    kept.pop_front();
-                }
-            }
+            Some(most) => kept.push(record, most),
         }
     }
-    for record in kept {
+    for record in kept.records {
         if !show(&record)? {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// The last lines. Pieces of one long line count as one, a last one without its end, too.
+#[derive(Debug, Default)]
+struct Tail {
+    records: VecDeque<Record>,
+    lines: usize,
+}
+
+impl Tail {
+    fn push(&mut self, record: Record, most: usize) {
+        let ends_line = |record: &Record| record.log.ends_with('\n');
+        self.lines += usize::from(self.records.back().is_none_or(ends_line));
+        self.records.push_back(record);
+        while self.lines > most {
+            while self.records.pop_front().is_some_and(|record| !ends_line(&record)) {}
+            self.lines -= 1;
+        }
+    }
 }
 
 fn print(record: &Record, timestamps: bool, since: Option<Timestamp>) -> Result<bool, Failure> {
@@ -135,6 +148,26 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tail_is_counted_in_lines() {
+        let of = |texts: &[&str], most: usize| {
+            let mut tail = Tail::default();
+            for text in texts {
+                let record =
+                    Record { log: (*text).to_owned(), stream: Stream::Stdout, time: Timestamp::UNIX_EPOCH };
+                tail.push(record, most);
+            }
+            tail.records.into_iter().map(|record| record.log).collect::<String>()
+        };
+        assert_eq!(of(&["a\n", "b\n", "c\n"], 2), "b\nc\n");
+        assert_eq!(of(&["a\n", "b\n", "c"], 2), "b\nc");
+        assert_eq!(of(&["a\n", "b", "b\n", "c"], 2), "bb\nc");
+        assert_eq!(of(&["a\n", "b"], 1), "b");
+        assert_eq!(of(&["a", "a\n", "b", "b"], 1), "bb");
+        assert_eq!(of(&["a\n", "b"], 0), "");
+        assert_eq!(of(&["a", "a", "a"], 5), "aaa");
+    }
 
     #[test]
     fn times_and_spans() {

@@ -23,10 +23,16 @@ pub(crate) fn run(args: &MountContainerArgs, store: &StoreArgs) -> Outcome {
     let layers = store.container_layers(&found.id).map_err(anyhow::Error::new)?;
     let driver = store.driver();
     if args.unmount {
+        let runs = found.state.running || store.is_run(&found.id).map_err(anyhow::Error::new)?;
+        if runs && driver.use_count(&layers.id).map_err(anyhow::Error::new)? <= 1 {
+            let what = anyhow!("container {} is mounted for itself alone: it is running", args.container);
+            return Err(Failure::from(what).or_hint("plyfs stop ends it and unmounts"));
+        }
         driver.put(&layers.id, &Servers).map_err(anyhow::Error::new)?;
         return Ok(exit::DONE);
     }
-    let how = container::how_to_mount(&store, &layers);
+    // The container may run in this mount, and without control groups.
+    let how = container::how_to_mount(&store, &layers, false);
     let path = driver.get_with(&layers.id, &Servers, &how).map_err(anyhow::Error::new)?;
     output::raw(&[path.as_os_str().as_bytes(), b"\n"].concat())?;
     Ok(exit::DONE)

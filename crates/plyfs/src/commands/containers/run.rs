@@ -1,6 +1,6 @@
 //! `plyfs create`, `plyfs run`.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::process::Command;
 
@@ -28,6 +28,12 @@ pub(crate) fn create(args: &CreateArgs, store: &StoreArgs) -> Outcome {
 /// Makes a container and runs it.
 pub(crate) fn run(args: &RunArgs, store: &StoreArgs) -> Outcome {
     // Before anything is made.
+    if args.create.interactive && args.create.tty && !args.detach && !io::stdin().is_terminal() {
+        let what = anyhow!("the input device is not a TTY");
+        // Docker's code for it: the only one of `run` that is not 125.
+        output::failure(&Failure { code: exit::FAILED, error: what, hint: None });
+        return Ok(exit::FAILED);
+    }
     Runtime::find(args.create.runtime.as_deref())?;
     let opened = store::open_to_write(store)?;
     let container = make(&opened, &args.create, store)?;

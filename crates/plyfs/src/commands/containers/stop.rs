@@ -19,8 +19,8 @@ use crate::{output, store};
 
 /// Between two looks at a container that is ending.
 const GLANCE: Duration = Duration::from_millis(20);
-/// A process that was killed, and its monitor's work after it, take no longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A process that was killed, and its monitor's work after it, take no longer: longer than a server is waited for.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Sends the stop signal, waits, kills.
 pub(crate) fn stop(args: &StopArgs, store: &StoreArgs) -> Outcome {

@@ -241,7 +241,7 @@ fn chosen(dir: &Path, made: &mut Vec<PathBuf>) -> anyhow::Result<PathBuf> {
 fn fresh(made: &mut Vec<PathBuf>) -> anyhow::Result<(PathBuf, Option<OwnedFd>)> {
     let mut refusal = anyhow!("no place");
     for root in roots() {
-        match make(&root, 0o755, made).and_then(|()| locked(&root)) {
+        match make_root(&root, made).and_then(|()| locked(&root)) {
             Ok((dir, lock)) => {
                 made.push(dir.clone());
                 return Ok((dir, lock));
@@ -276,6 +276,14 @@ fn roots() -> Vec<PathBuf> {
     }
     roots.push(std::env::temp_dir());
     roots
+}
+
+/// Root's is where the store keeps images, and closed like it.
+fn make_root(root: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    if let Some(parent) = root.parent() {
+        make(parent, 0o755, made)?;
+    }
+    make(root, 0o710, made)
 }
 
 /// mkdir -p, remembering what was made.

@@ -2,19 +2,20 @@
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use plyfs_sys::process::ready::{self, Ready};
 
 use super::Target;
 use crate::container::json_log::{Log, Splitter, Stream};
 use crate::container::run_dir::RunDir;
 
-/// How long output may come after the end of the process: others may have inherited its streams.
+/// How long a stream may be silent after the end of the process before it is given up: others may have inherited it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the command that started the container brought along.
@@ -40,6 +41,8 @@ impl Wiring {
 pub(crate) struct Streams {
     pumps: usize,
     done: mpsc::Receiver<()>,
+    /// Closed at the end of the process.
+    running: PipeWriter,
     master: Option<File>,
     /// Held open for a process that nobody gives input.
     _input: Option<PipeWriter>,
@@ -51,11 +54,11 @@ impl Streams {
         self.master.as_ref()
     }
 
-    /// Waits until all output has been read.
+    /// The process has ended: waits until all output has been read, logged, and taken by whoever looks on.
     pub(crate) fn finish(self) {
+        drop(self.running);
         for _ in 0..self.pumps {
-            if self.done.recv_timeout(PATIENCE).is_err() {
-                tracing::info!("somebody outside the container holds its output open");
+            if self.done.recv().is_err() {
                 break;
             }
         }
@@ -74,11 +77,13 @@ pub(crate) fn create(
 ) -> anyhow::Result<Result<Streams, Vec<u8>>> {
     let log = Arc::new(log);
     let (ended, done) = mpsc::channel();
+    let (over, running) = io::pipe()?;
+    let over = Arc::new(over);
     let pump = |from: File, to: Option<OwnedFd>, stream: Stream| {
-        let (log, ended) = (Arc::clone(&log), ended.clone());
+        let (log, over, ended) = (Arc::clone(&log), Arc::clone(&over), ended.clone());
         std::thread::spawn(move || {
-            pump(from, to.map(File::from), stream, &log);
-            // An error: the receiver has lost patience.
+            pump(Source { from, over }, to.map(File::from), stream, &log);
+            // An error: nobody waits.
             ended.send(()).ok();
         });
     };
@@ -93,7 +98,7 @@ pub(crate) fn create(
         }
         let master = master(&listener)?;
         pump(master.try_clone()?, out, Stream::Stdout);
-        return Ok(Ok(Streams { pumps: 1, done, master: Some(master), _input: None }));
+        return Ok(Ok(Streams { pumps: 1, done, running, master: Some(master), _input: None }));
     }
     let (out_reader, out_writer) = io::pipe()?;
     let (mut err_reader, err_writer) = io::pipe()?;
@@ -113,7 +118,7 @@ pub(crate) fn create(
     }
     pump(file(out_reader), out, Stream::Stdout);
     pump(file(err_reader), err, Stream::Stderr);
-    Ok(Ok(Streams { pumps: 2, done, master: None, _input: kept }))
+    Ok(Ok(Streams { pumps: 2, done, running, master: None, _input: kept }))
 }
 
 /// `command` holds our copies of the pipes' other ends: they go with it.
@@ -152,24 +157,43 @@ fn master(listener: &UnixListener) -> anyhow::Result<File> {
     }
 }
 
-/// Copies until the end of `from`. Whoever looks on may go; the log stays.
-fn pump(mut from: File, mut to: Option<File>, stream: Stream, log: &Log) {
+/// A stream of the container.
+struct Source {
+    from: File,
+    /// At its end the process has ended.
+    over: Arc<PipeReader>,
+}
+
+impl Source {
+    /// What comes next; 0: nothing will.
+    fn read(&mut self, buffer: &mut [u8]) -> anyhow::Result<usize> {
+        let limit = match ready::wait(self.from.as_fd(), Some(self.over.as_fd()), None)? {
+            Ready::First => None,
+            Ready::Second | Ready::Neither => Some(PATIENCE),
+        };
+        if limit.is_some() && ready::wait(self.from.as_fd(), None, limit)? == Ready::Neither {
+            tracing::info!("somebody outside the container holds its output open");
+            return Ok(0);
+        }
+        match self.from.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read(buffer),
+            count => Ok(count?),
+        }
+    }
+}
+
+/// Copies until the end of `from`. Whoever looks on is waited for while he lives, and may go; the log stays.
+fn pump(mut from: Source, mut to: Option<File>, stream: Stream, log: &Log) {
     let mut splitter = Splitter::new(stream);
     let mut buffer = vec![0; 32 << 10];
-    loop {
-        let count = match from.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // EIO: a terminal's last user has gone.
-            Err(_) => break,
-        };
+    // EIO: a terminal's last user has gone.
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
         let bytes = buffer.get(..count).unwrap_or_default();
-        if to.as_mut().is_some_and(|to| to.write_all(bytes).is_err()) {
-            to = None;
-        }
         if let Err(error) = splitter.take(log, bytes) {
             tracing::warn!("writing the container's log: {error}");
+        }
+        if to.as_mut().is_some_and(|to| to.write_all(bytes).is_err()) {
+            to = None;
         }
     }
     if let Err(error) = splitter.end(log) {
