@@ -71,7 +71,7 @@ fn a_committed_image_runs() {
     assert_eq!((image["Author"].as_str(), image["Comment"].as_str()), (Some("me"), Some("why")));
     assert_eq!(image["RootFS"]["Layers"].as_array().unwrap().len(), 2);
     store.plyfs(&["commit", "-c", "RUN x", "work"]).exits(1).says("RUN is not one of");
-    store.plyfs(&["commit", "work", "Bad Name"]).exits(1);
+    store.plyfs(&["commit", "work", "Bad Name"]).exits(2).says("is no name of an image");
     // Without a name it is there all the same.
     let nameless = store.ok(&["commit", "work"]);
     assert_eq!(store.inspect(&nameless)["RepoTags"], serde_json::json!([]));

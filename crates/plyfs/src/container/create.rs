@@ -13,7 +13,7 @@ use plyfs_sys::process::signals;
 use serde_json::{Map, Value, json};
 
 use super::volumes::{self, Source, Wish};
-use super::{env, image, init_layer, json_log, names};
+use super::{env, image, init_layer, json_log, names, runtime};
 use crate::cli::containers::{CreateArgs, Network};
 use crate::exit::Failure;
 use crate::store::Servers;
@@ -253,7 +253,7 @@ fn host_config(args: &CreateArgs) -> anyhow::Result<HostConfig> {
         other.insert("Tmpfs".to_owned(), json!(tmpfs));
     }
     if let Some(runtime) = &args.runtime {
-        other.insert("Runtime".to_owned(), runtime.clone().into());
+        other.insert("Runtime".to_owned(), runtime::absolute(runtime)?.into());
     }
     Ok(HostConfig {
         binds: args.volumes.iter().filter(|text| text.contains(':')).cloned().collect(),
