@@ -85,34 +85,20 @@ impl Cancel {
 
     /// Runs `hook` on cancelling, at once if that was before.
     pub(crate) fn on_cancel(&self, hook: impl Fn() + Send + 'static) {
+        // Asked with the lock held: who cancels sets the flag first, and then runs what it finds under the lock.
+        let Ok(mut hooks) = self.hooks.lock() else { return };
         if self.is_cancelled() {
             hook();
-        }
-        if let Ok(mut hooks) = self.hooks.lock() {
+        } else {
             hooks.push(Box::new(hook));
         }
     }
-}
 
-impl Cancel {
     /// `reader`, failing when it is to stop.
     pub(crate) fn stops<R: Read>(&self, reader: R) -> impl Read + use<'_, R> {
         Stops { reader, cancel: self }
     }
-}
 
-struct Stops<'a, R> {
-    reader: R,
-    cancel: &'a Cancel,
-}
-
-impl<R: Read> Read for Stops<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() { Err(io::Error::other("interrupted")) } else { self.reader.read(buf) }
-    }
-}
-
-impl Cancel {
     /// Waits, and fails at once when it is to stop.
     pub(crate) fn sleep(&self, length: Duration) -> Result<()> {
         const LOOK: Duration = Duration::from_millis(50);
@@ -125,5 +111,16 @@ impl Cancel {
             }
             std::thread::sleep(left.min(LOOK));
         }
+    }
+}
+
+struct Stops<'a, R> {
+    reader: R,
+    cancel: &'a Cancel,
+}
+
+impl<R: Read> Read for Stops<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() { Err(io::Error::other("interrupted")) } else { self.reader.read(buf) }
     }
 }
